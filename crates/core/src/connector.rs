@@ -1,0 +1,216 @@
+//! Connector types: data plus one function. Nothing registers itself; the binary's registry lists them.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{Context, Destination, Error, ErrorKind, MASK, Result, Source, mask_url, suggest};
+
+/// A catalog entry: what it is, and how to open one.
+#[derive(Clone)]
+pub struct ConnectorType {
+    pub spec: Spec,
+    schema: fn() -> Value,
+    open: Arc<dyn Fn(Value, Context) -> Result<Arc<dyn Connector>> + Send + Sync>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Spec {
+    /// `[a-z0-9_]+`.
+    pub name: Cow<'static, str>,
+    pub title: Cow<'static, str>,
+    /// Markdown with Setup and Limits headings.
+    pub docs: Cow<'static, str>,
+    pub aliases: Vec<Cow<'static, str>>,
+    pub roles: Vec<Role>,
+    pub is_queryable: bool,
+    /// A config that validates, for docs and tests. Holds no real secret.
+    pub example: Value,
+    /// URL schemes of the shorthand (`postgres://...`, `csv:./file`), and how a URL becomes a config.
+    #[serde(skip)]
+    pub url: Option<UrlForm>,
+}
+
+/// The shorthand of a type.
+#[derive(Clone, Copy, Debug)]
+pub struct UrlForm {
+    pub schemes: &'static [&'static str],
+    /// File name endings that name this type without a scheme (`.csv`, `.parquet`).
+    pub extensions: &'static [&'static str],
+    /// Gets the text as the user wrote it, scheme included when there was one.
+    pub config: fn(&str) -> Result<Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Source,
+    Destination,
+    Actions,
+    Webhooks,
+    Query,
+}
+
+impl Spec {
+    pub fn empty() -> Self {
+        Self {
+            name: "".into(),
+            title: "".into(),
+            docs: "".into(),
+            aliases: vec![],
+            roles: vec![],
+            is_queryable: false,
+            example: Value::Null,
+            url: None,
+        }
+    }
+}
+
+impl ConnectorType {
+    /// The config struct is the single source: its derives give the schema that validates, documents, redacts and draws the form.
+    /// It must carry `#[serde(deny_unknown_fields)]`. `open` does no I/O.
+    pub fn new<C, K>(spec: Spec, open: impl Fn(C, Context) -> Result<K> + Send + Sync + 'static) -> Self
+    where
+        C: DeserializeOwned + JsonSchema,
+        K: Connector + 'static,
+    {
+        let name = spec.name.clone();
+        Self {
+            spec,
+            schema: || schemars::schema_for!(C).to_value(),
+            open: Arc::new(move |value, ctx| {
+                let config =
+                    serde_json::from_value::<C>(value).map_err(|e| config_error(&name, &schemars::schema_for!(C).to_value(), &e))?;
+                Ok(Arc::new(open(config, ctx)?) as Arc<dyn Connector>)
+            }),
+        }
+    }
+    pub fn open(&self, config: Value, ctx: Context) -> Result<Arc<dyn Connector>> {
+        (self.open)(config, ctx)
+    }
+    /// The config's JSON Schema; secret fields carry `x-secret` (`true`, or `"password"` for a URL that holds one).
+    pub fn config_schema(&self) -> Value {
+        (self.schema)()
+    }
+    /// The config as it may be shown: every secret masked.
+    pub fn redact(&self, config: &Value) -> Value {
+        redact(config, &self.config_schema())
+    }
+    pub fn has_role(&self, role: Role) -> bool {
+        self.spec.roles.contains(&role)
+    }
+    /// Whether `name` is this type's name or one of its aliases.
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.spec.name == name || self.spec.aliases.iter().any(|a| a == name)
+    }
+}
+
+fn redact(config: &Value, schema: &Value) -> Value {
+    let Value::Object(fields) = config else { return config.clone() };
+    let properties = &schema["properties"];
+    let shown = fields.iter().map(|(k, v)| {
+        let secret = &properties[k]["x-secret"];
+        let shown = match (secret, v) {
+            (Value::Bool(true), Value::Null) => Value::Null,
+            (Value::Bool(true), _) => MASK.into(),
+            (Value::String(_), Value::String(url)) => mask_url(url).into(),
+            // A field that the schema does not know may be a misspelt secret: its value is not shown.
+            _ if properties.get(k).is_none() => MASK.into(),
+            _ => v.clone(),
+        };
+        (k.clone(), shown)
+    });
+    Value::Object(shown.collect())
+}
+
+fn config_error(name: &str, schema: &Value, e: &serde_json::Error) -> Error {
+    let known: Vec<&str> = schema["properties"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+    let text = e.to_string();
+    // serde's texts name fields in backquotes and may quote the value that is wrong; a value may be a secret, so only names are kept.
+    let field = text.split('`').nth(1).unwrap_or_default().to_owned();
+    let mut error = match text.split(' ').next() {
+        Some("unknown") => {
+            let fix =
+                suggest::did_you_mean(&field, known.iter().copied()).unwrap_or_else(|| format!("the fields are: {}", known.join(", ")));
+            Error::new(ErrorKind::ConfigInvalid, "the config has a field that this connector does not know").with("field", &field).fix(fix)
+        }
+        Some("missing") => Error::new(ErrorKind::ConfigInvalid, "the config lacks a field")
+            .with("field", &field)
+            .fix(format!("add `{field}`; `linkspan catalog show {name}` describes it")),
+        _ => {
+            let what = text.split(" at line").next().unwrap_or_default();
+            let expected = what.rsplit_once("expected ").map_or("another type", |(_, x)| x).to_owned();
+            Error::new(ErrorKind::ConfigInvalid, "a field of the config has a value of the wrong kind")
+                .with("expected", expected)
+                .fix(format!("compare the config with `linkspan catalog show {name}`"))
+        }
+    };
+    error = error.with("connector_type", name);
+    error
+}
+
+/// An open connector. Opening does no I/O; `check` does.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Reaches the system and proves that the credentials work.
+    async fn check(&self) -> Result<Checked>;
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
+    fn destination(&self) -> Option<Arc<dyn Destination>> {
+        None
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Checked {
+    pub server_version: Option<String>,
+    pub database: Option<String>,
+    pub streams: Option<usize>,
+    pub latency: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Secret, SecretUrl};
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Config {
+        /// Where.
+        url: Option<SecretUrl>,
+        /// The key.
+        api_key: Option<Secret>,
+    }
+    struct Nothing;
+    #[async_trait]
+    impl Connector for Nothing {
+        async fn check(&self) -> Result<Checked> {
+            Ok(Checked::default())
+        }
+    }
+    fn acme() -> ConnectorType {
+        ConnectorType::new(Spec { name: "acme".into(), ..Spec::empty() }, |_: Config, _| Ok(Nothing))
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_the_nearest_right_one() {
+        let e = acme().open(json!({"api_kee": "canary"}), Context::real()).err().unwrap();
+        assert_eq!((e.kind(), e.suggested_fix()), (ErrorKind::ConfigInvalid, Some("did you mean \"api_key\"?")));
+        assert!(!format!("{e:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_shown_config_has_no_secret() {
+        let shown = acme().redact(&json!({"url": "x://u:canary@h", "api_key": "canary", "misspelt": "canary"}));
+        assert!(!shown.to_string().contains("canary"), "{shown}");
+    }
+}

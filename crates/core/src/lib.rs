@@ -1,0 +1,46 @@
+//! The words and the contracts of Linkspan: what rows, positions and commits are, and what a connector promises.
+//! It does no I/O of its own and knows no other crate of the house.
+
+#![forbid(unsafe_code)]
+
+mod connector;
+mod context;
+mod destination;
+mod error;
+pub mod fold;
+mod gate;
+mod memory;
+mod name;
+pub mod native;
+mod remember;
+pub mod rows;
+mod secret;
+mod source;
+mod state;
+pub mod suggest;
+pub mod widen;
+
+pub use connector::*;
+pub use context::*;
+pub use destination::*;
+pub use error::*;
+pub use gate::*;
+pub use memory::*;
+pub use name::*;
+pub use remember::*;
+pub use rows::{Batch, Change, ChangeKind, Changes, JsonRows, Reason, Rows};
+pub use secret::*;
+pub use source::*;
+pub use state::*;
+
+/// A change feed's operation column (`Utf8`: `i`, `u` or `d`). Only change feeds carry it.
+pub const OP_COLUMN: &str = "_ls_op";
+/// A change feed's order column: `FixedSizeBinary(16)`, big-endian (commit position u64, ordinal u64).
+pub const SEQ_COLUMN: &str = "_ls_seq";
+/// A change feed's bitmap (`Binary`) over the ordinals of the data columns that were *not* sent (an unchanged TOAST value).
+pub const UNSET_COLUMN: &str = "_ls_unset";
+
+/// Whether a column is the feed's own and not the user's.
+pub fn is_feed_column(name: &str) -> bool {
+    matches!(name, OP_COLUMN | SEQ_COLUMN | UNSET_COLUMN)
+}
