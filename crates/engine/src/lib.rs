@@ -1,1 +1,7 @@
-//! See Cargo.toml.
+//! What happens: plans are made, schemas pass the gate, rows go through the pipe, positions are remembered.
+//! It knows no connector, no store driver and no face.
+
+#![forbid(unsafe_code)]
+
+pub mod plan;
+pub mod run;
