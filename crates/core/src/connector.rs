@@ -14,8 +14,11 @@ use crate::{Context, Destination, Error, ErrorKind, MASK, Result, Source, mask_u
 pub struct ConnectorType {
     pub spec: Spec,
     schema: fn() -> Value,
-    open: Arc<dyn Fn(Value, Context) -> Result<Arc<dyn Connector>> + Send + Sync>,
+    open: Arc<Open>,
 }
+
+/// Opens a connector from its config; does no I/O.
+type Open = dyn Fn(Value, Context) -> Result<Arc<dyn Connector>> + Send + Sync;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Spec {
