@@ -5,10 +5,12 @@ pub mod faker;
 pub mod jsonl;
 pub mod postgresql;
 pub mod sqlite;
+mod url_config;
 
 use linkspan_core::ConnectorType;
+use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![]
+    vec![faker::connector_type()]
 }

@@ -1,0 +1,5 @@
+//! Integration tests of the native connectors.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod faker;
