@@ -12,5 +12,5 @@ use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![faker::connector_type()]
+    vec![faker::connector_type(), postgresql::connector_type()]
 }

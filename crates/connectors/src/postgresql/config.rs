@@ -1,0 +1,378 @@
+//! What a user writes to name a PostgreSQL server, and the one parsed form of it that the rest of the folder trusts.
+
+use std::{path::PathBuf, time::Duration};
+
+use linkspan_core::{Error, ErrorKind, Result, Secret, SecretUrl, Swap, suggest};
+use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// How to reach a PostgreSQL server and what to read from it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// The server as a URL: `postgres://user:password@host:5432/database?sslmode=require`. Instead of host, port, database, username and password.
+    #[serde(default, alias = "dsn", alias = "connection", alias = "connection_string")]
+    pub url: Option<SecretUrl>,
+    /// The server's name or address, or the folder of its Unix socket (a path that starts with `/`).
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The server's port; 5432 when left out.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The database; the user's name when left out, as in libpq.
+    #[serde(default, alias = "dbname")]
+    pub database: Option<String>,
+    /// The role to log in as.
+    #[serde(default, alias = "user")]
+    pub username: Option<String>,
+    /// That role's password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// How TLS is used, as in libpq: `disable`, `allow`, `prefer` (the default), `require`, `verify-ca` or `verify-full`.
+    #[serde(default, alias = "ssl.mode")]
+    pub sslmode: Option<SslMode>,
+    /// A PEM file with the certificates to trust; the machine's own when left out. With it, every mode that uses TLS checks the chain.
+    #[serde(default, alias = "ssl.rootcert")]
+    pub sslrootcert: Option<String>,
+    /// The schemas whose tables are shown. Empty: the schemas in which the login owns a table, else `public`.
+    #[serde(default, alias = "output_schemas")]
+    pub schemas: Vec<String>,
+    /// A SELECT to read as one stream. `:last_pull` in it is bound to the start of the last successful read.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// The name of the stream that `query` makes; `query` when left out.
+    #[serde(default)]
+    pub query_name: Option<String>,
+    /// How many parts of one big table are read at once; chosen by the table's size when left out.
+    #[serde(default)]
+    pub slices: Option<u16>,
+    /// How far an incremental read looks back behind its cursor for transactions that committed late, in seconds.
+    #[serde(default = "late_window")]
+    pub late_window_seconds: u32,
+    /// How long connecting may take, from the first packet to the end of the login, in seconds.
+    #[serde(default = "connect_timeout")]
+    pub connect_timeout_seconds: u32,
+    /// How a replace becomes visible here: `rename` (a new table takes the name) or `rewrite` (views and grants stay). The connection's own setting when left out.
+    #[serde(default)]
+    pub swap: Option<Swap>,
+}
+
+fn late_window() -> u32 {
+    60
+}
+fn connect_timeout() -> u32 {
+    10
+}
+
+/// libpq's TLS modes, with libpq's meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS only when the server refuses the login without it.
+    Allow,
+    /// TLS when the server offers it, else plain.
+    #[default]
+    Prefer,
+    /// TLS or nothing; the certificate is not checked unless `sslrootcert` is set.
+    Require,
+    /// TLS with a certificate of a trusted authority; the host's name is not compared.
+    VerifyCa,
+    /// TLS with a trusted certificate for this very host.
+    VerifyFull,
+}
+
+impl SslMode {
+    const NAMES: [(&'static str, Self); 6] = [
+        ("disable", Self::Disable),
+        ("allow", Self::Allow),
+        ("prefer", Self::Prefer),
+        ("require", Self::Require),
+        ("verify-ca", Self::VerifyCa),
+        ("verify-full", Self::VerifyFull),
+    ];
+
+    fn parse(text: &str) -> Result<Self> {
+        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode).ok_or_else(|| {
+            invalid("not an sslmode").with("sslmode", text).fix("use disable, allow, prefer, require, verify-ca or verify-full")
+        })
+    }
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+/// A parsed config: all that is needed to connect.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub host: Host,
+    pub database: String,
+    pub user: String,
+    pub password: Option<Secret>,
+    pub sslmode: SslMode,
+    pub sslrootcert: Option<PathBuf>,
+    pub application_name: String,
+    pub options: Option<String>,
+    pub connect_timeout: Duration,
+}
+
+impl PostgresConfig {
+    /// Checks the config without touching the network.
+    pub(super) fn endpoint(&self) -> Result<Endpoint> {
+        let timeout = Duration::from_secs(u64::from(self.connect_timeout_seconds.max(1)));
+        let parts = match &self.url {
+            Some(url) => {
+                let given = [
+                    ("host", self.host.is_some()),
+                    ("port", self.port.is_some()),
+                    ("database", self.database.is_some()),
+                    ("username", self.username.is_some()),
+                    ("password", self.password.is_some()),
+                ];
+                if let Some((field, _)) = given.iter().find(|(_, there)| *there) {
+                    return Err(invalid("the config names the server twice: by url and by fields")
+                        .with("field", field)
+                        .fix(format!("remove `url` or remove `{field}`")));
+                }
+                Parts::of_url(url.expose())?
+            }
+            None => self.fields(),
+        };
+        parts.endpoint(self, timeout)
+    }
+
+    fn fields(&self) -> Parts {
+        Parts {
+            host: self.host.clone(),
+            port: self.port,
+            database: self.database.clone(),
+            user: self.username.clone(),
+            password: self.password.clone(),
+            ..Parts::default()
+        }
+    }
+
+    /// The stream name of `query`.
+    pub(super) fn query_stream(&self) -> &str {
+        self.query_name.as_deref().unwrap_or("query")
+    }
+}
+
+/// The pieces of a URL, or of the separate fields, before defaults.
+#[derive(Default)]
+struct Parts {
+    host: Option<String>,
+    port: Option<u16>,
+    database: Option<String>,
+    user: Option<String>,
+    password: Option<Secret>,
+    sslmode: Option<SslMode>,
+    sslrootcert: Option<String>,
+    application_name: Option<String>,
+    options: Option<String>,
+    connect_timeout: Option<Duration>,
+}
+
+/// URL parameters that libpq knows and that change nothing here, so that a vendor's URL works as it is pasted.
+const NEUTRAL: [&str; 9] = [
+    "gssencmode",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+    "fallback_application_name",
+    "sslsni",
+    "sslnegotiation",
+];
+const KNOWN: [&str; 11] = [
+    "sslmode",
+    "sslrootcert",
+    "application_name",
+    "connect_timeout",
+    "options",
+    "host",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "channel_binding",
+];
+
+impl Parts {
+    fn of_url(url: &str) -> Result<Self> {
+        let rest = ["postgres://", "postgresql://"]
+            .iter()
+            .find_map(|s| url.strip_prefix(s))
+            .ok_or_else(|| invalid("not a PostgreSQL URL").fix("write postgres://user:password@host:5432/database"))?;
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
+        let end = rest.find('/').unwrap_or(rest.len());
+        // A pasted password may hold '/' or '@' unescaped: the last '@' before the path counts, else the last one at all.
+        let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'));
+        let (login, place) = at.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]));
+        let mut parts = Self::default();
+        if let Some(login) = login {
+            let (user, password) = login.split_once(':').map_or((login, None), |(u, p)| (u, Some(p)));
+            parts.user = some(decoded(user)?);
+            parts.password = password.map(decoded).transpose()?.map(Secret::new);
+        }
+        let (authority, database) = place.split_once('/').map_or((place, ""), |(a, d)| (a, d));
+        parts.database = some(decoded(database)?);
+        parts.authority(authority)?;
+        for pair in query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            parts.parameter(key, decoded(value)?)?;
+        }
+        Ok(parts)
+    }
+
+    fn authority(&mut self, authority: &str) -> Result<()> {
+        if authority.contains(',') {
+            return Err(Error::new(ErrorKind::Unsupported, "a URL with several hosts is not supported").fix("name the one host to use"));
+        }
+        let (host, port) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
+            Some((v6, port)) => (v6.to_owned(), port.strip_prefix(':')),
+            None => {
+                let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
+                (decoded(host)?, port)
+            }
+        };
+        self.host = some(host);
+        self.port = port.filter(|p| !p.is_empty()).map(parse_port).transpose()?;
+        Ok(())
+    }
+
+    fn parameter(&mut self, key: &str, value: String) -> Result<()> {
+        match key {
+            "sslmode" => self.sslmode = Some(SslMode::parse(&value)?),
+            "sslrootcert" => self.sslrootcert = some(value),
+            "application_name" => self.application_name = some(value),
+            "options" => self.options = some(value),
+            "host" => self.host = some(value),
+            "port" => self.port = Some(parse_port(&value)?),
+            "user" => self.user = some(value),
+            "dbname" => self.database = some(value),
+            "password" => self.password = Some(Secret::new(value)),
+            "connect_timeout" => {
+                let seconds: u64 = value
+                    .parse()
+                    .map_err(|_| invalid("connect_timeout is not a number").fix("write whole seconds, as in connect_timeout=10"))?;
+                self.connect_timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
+            }
+            "channel_binding" if value == "require" => {
+                return Err(Error::new(ErrorKind::Unsupported, "channel_binding=require is not supported")
+                    .fix("remove it and use sslmode=verify-full, which proves the server's identity by its certificate"));
+            }
+            "channel_binding" => {}
+            key if NEUTRAL.contains(&key) => {}
+            key => {
+                let fix = suggest::did_you_mean(key, KNOWN).unwrap_or_else(|| format!("the parameters are: {}", KNOWN.join(", ")));
+                return Err(invalid("the URL has a parameter that is not known").with("parameter", key).fix(fix));
+            }
+        }
+        Ok(())
+    }
+
+    fn endpoint(self, config: &PostgresConfig, timeout: Duration) -> Result<Endpoint> {
+        let port = self.port.unwrap_or(5432);
+        let host = match self.host {
+            Some(dir) if dir.starts_with('/') => Host::Unix(PathBuf::from(dir).join(format!(".s.PGSQL.{port}"))),
+            Some(host) => Host::Tcp(host, port),
+            None if config.url.is_some() => Host::Tcp("localhost".to_owned(), port),
+            None => return Err(invalid("the config names no server").with("field", "host").fix("set `url`, or `host` and its neighbours")),
+        };
+        let user = self.user.ok_or_else(|| {
+            invalid("the config names no user")
+                .with("field", "username")
+                .fix("add the role to log in as: `username`, or postgres://user@host/db")
+        })?;
+        Ok(Endpoint {
+            host,
+            database: self.database.unwrap_or_else(|| user.clone()),
+            user,
+            password: self.password,
+            sslmode: config.sslmode.or(self.sslmode).unwrap_or_default(),
+            sslrootcert: config.sslrootcert.clone().or(self.sslrootcert).map(PathBuf::from),
+            application_name: self.application_name.unwrap_or_else(|| "linkspan".to_owned()),
+            options: self.options,
+            connect_timeout: self.connect_timeout.unwrap_or(timeout),
+        })
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn parse_port(text: &str) -> Result<u16> {
+    text.parse().map_err(|_| invalid("not a port").fix("write a number from 1 to 65535 after the host"))
+}
+
+fn decoded(text: &str) -> Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded
+        .map(|t| t.into_owned())
+        .map_err(|_| invalid("the URL holds an escape that is not UTF-8").fix("percent-encode the URL's parts as UTF-8"))
+}
+
+fn invalid(message: &'static str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, message)
+}
+
+/// The URL shorthand: the whole text is the `url` field. It is parsed here, so that a wrong one is refused at once.
+pub(super) fn of_url(url: &str) -> Result<Value> {
+    Parts::of_url(url)?;
+    Ok(json!({ "url": url }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(config: Value) -> Result<Endpoint> {
+        serde_json::from_value::<PostgresConfig>(config).expect("the shape is right").endpoint()
+    }
+
+    #[test]
+    fn a_url_names_everything() {
+        let e = endpoint(json!({"url": "postgres://us%40er:p%2Fw@db.example:6432/my%20db?sslmode=verify-full&sslrootcert=%2Fca.pem&connect_timeout=3&options=-c%20x%3D1"})).unwrap();
+        assert_eq!(e.host, Host::Tcp("db.example".into(), 6432));
+        assert_eq!((e.user.as_str(), e.database.as_str(), e.password.unwrap().expose()), ("us@er", "my db", "p/w"));
+        assert_eq!((e.sslmode, e.connect_timeout), (SslMode::VerifyFull, Duration::from_secs(3)));
+        assert_eq!((e.sslrootcert, e.options.as_deref()), (Some("/ca.pem".into()), Some("-c x=1")));
+    }
+
+    #[test]
+    fn a_url_may_leave_things_out() {
+        let e = endpoint(json!({"dsn": "postgresql://me@h"})).unwrap();
+        assert_eq!((e.host, e.database.as_str(), e.sslmode), (Host::Tcp("h".into(), 5432), "me", SslMode::Prefer));
+        let e = endpoint(json!({"url": "postgres://me@[::1]:6000/d"})).unwrap();
+        assert_eq!(e.host, Host::Tcp("::1".into(), 6000));
+        let e = endpoint(json!({"url": "postgres://me@/d?host=/var/run/postgresql&port=5433"})).unwrap();
+        assert_eq!(e.host, Host::Unix("/var/run/postgresql/.s.PGSQL.5433".into()));
+    }
+
+    #[test]
+    fn a_pasted_password_with_an_at_or_a_slash_still_works() {
+        let e = endpoint(json!({"url": "postgres://u:a/b@c@h/db"})).unwrap();
+        assert_eq!((e.host, e.password.unwrap().expose(), e.database.as_str()), (Host::Tcp("h".into(), 5432), "a/b@c", "db"));
+    }
+
+    #[test]
+    fn both_forms_at_once_are_refused_and_wrong_words_are_named() {
+        let twice = endpoint(json!({"url": "postgres://u@h/d", "host": "x"})).unwrap_err();
+        assert_eq!((twice.kind(), twice.suggested_fix()), (ErrorKind::ConfigInvalid, Some("remove `url` or remove `host`")));
+        let typo = endpoint(json!({"url": "postgres://u@h/d?ssl_mode=require"})).unwrap_err();
+        assert_eq!(typo.suggested_fix(), Some("did you mean \"sslmode\"?"));
+        assert_eq!(endpoint(json!({"url": "mysql://u@h/d"})).unwrap_err().kind(), ErrorKind::ConfigInvalid);
+        assert_eq!(endpoint(json!({"host": "h"})).unwrap_err().context()[0].1, "username");
+        assert_eq!(endpoint(json!({"url": "postgres://u@h/d", "sslmode": "disable"})).unwrap().sslmode, SslMode::Disable);
+    }
+}
