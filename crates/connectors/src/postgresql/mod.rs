@@ -7,6 +7,7 @@ mod connect;
 mod errors;
 mod sql;
 mod tls;
+mod types;
 
 use std::{sync::Arc, time::Duration};
 
