@@ -35,6 +35,14 @@ pub trait SourceHarness: Send + Sync + 'static {
     async fn seed(&self, stream: &str, rows: &[StandardRow]);
     /// Changes the stream, or says that the system cannot.
     async fn mutate(&self, stream: &str, mutation: Mutation) -> Mutated;
+    /// How many connections the connector under test has open at the system now, where that can be counted.
+    async fn connections(&self) -> Option<usize> {
+        None
+    }
+    /// Cuts every connection that the connector under test has now; `false` when there is nothing to cut.
+    async fn break_connections(&self) -> bool {
+        false
+    }
     /// Configs that must fail `check`.
     fn bad_configs(&self) -> Vec<BadConfig> {
         vec![]

@@ -6,6 +6,6 @@ mod memory;
 mod source;
 
 pub use clock::TestClock;
-pub use destination::{FakeDestination, FakeTable};
-pub use memory::FakeMemory;
+pub use destination::{Backup, Did, FakeDestination, FakeTable};
+pub use memory::{FakeMemory, MemoryBackup};
 pub use source::{ScriptLane, ScriptSource, Step};
