@@ -1,5 +1,7 @@
 //! Suite K over the store's drivers, and the store as several processes see it.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod desk;
 mod suite;
 
