@@ -4,6 +4,8 @@ mod migrations;
 mod writer;
 
 use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use linkspan_core::{Clock, Context, Error, ErrorKind, Result};
+use linkspan_core::{Clock, Context, Error, ErrorKind, Result, file_error};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use tokio::sync::Semaphore;
 
@@ -40,6 +42,7 @@ impl Sqlite {
     /// Opens or makes the database and brings its tables up to date. `held` is kept until the last change is written and the file
     /// is closed: the owner's lock.
     pub fn open(path: &Path, ctx: &Context, held: impl Send + 'static) -> Result<Self> {
+        for_this_user_only(path)?;
         let mut db = open_for_writing(path)?;
         migrations::migrate(&mut db, ctx.clock.now().as_millisecond()).map_err(|e| e.with("path", path.display()))?;
         let session = Session { db, clock: ctx.clock.clone() };
@@ -60,6 +63,12 @@ impl Driver for Sqlite {
         self.readers.close();
         self.writer.close().await;
     }
+}
+
+/// SQLite would make the file readable for all; its -wal and -shm follow the file's mode.
+fn for_this_user_only(path: &Path) -> Result<()> {
+    let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    made.map(drop).map_err(|e| file_error("the store's database cannot be opened", path, e))
 }
 
 fn open_for_writing(path: &Path) -> Result<Connection> {
