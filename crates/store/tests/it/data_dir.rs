@@ -100,9 +100,11 @@ async fn a_data_dir_of_version_1_is_upgraded_with_all_it_holds() {
     assert_eq!(store.runs(RunFilter::default()).await.unwrap().len(), 2);
 }
 
+type Damage = fn(&Path);
+
 #[tokio::test]
 async fn a_damaged_database_is_said_to_be_damaged() {
-    let damage: [(&str, fn(&Path)); 3] = [
+    let damage: [(&str, Damage); 3] = [
         ("overwritten from the start", |db| fs::write(db, vec![0x5A; 20_000]).unwrap()),
         ("holes in its pages", |db| {
             let mut file = fs::OpenOptions::new().write(true).open(db).unwrap();

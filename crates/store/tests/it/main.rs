@@ -1,6 +1,6 @@
 //! Suite K over the store's drivers, and the store as several processes see it.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail by panicking and speak through their output")]
 
 mod child;
 mod data_dir;
