@@ -6,7 +6,7 @@ use arrow_schema::{Field, FieldRef, SchemaRef};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, ConnectionId, Result, Scope, State, StreamName};
+use crate::{Batch, Changes, ConnectionId, Result, Scope, State, StreamName};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -253,6 +253,11 @@ pub trait Session: Send {
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()>;
     /// Takes rows in and drops the batch's lease once they are flushed, encoded or spilled: a session never holds leases until commit.
     async fn write(&mut self, rows: Batch) -> Result<()>;
+    /// What the last `write` itself nulled or left out under the plan's misfit policy (a value that only the destination knows it
+    /// cannot hold). Row numbers are those of that batch. Taken once; empty where a destination holds whatever the plan lets through.
+    fn take_changes(&mut self) -> Changes {
+        Changes::default()
+    }
     /// Empties the stream with the commit, before the rows that follow.
     async fn truncate(&mut self, stream: &StreamName) -> Result<()>;
     /// Makes everything since the last commit durable and visible (a replace: staged) with the position. After an error the session is dead.

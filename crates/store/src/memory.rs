@@ -1,0 +1,65 @@
+//! The store as one run's memory: every change carries the run's fence and is refused once its lease is lost.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use linkspan_core::{Commit, Error, ErrorKind, Generation, Memory, Recalled, Remembered, Result, Scope, StreamName};
+use uuid::Uuid;
+
+use crate::{LeaseKey, Reply, Request, Store, claim::Logs, schema_text, store::unexpected};
+
+pub(crate) struct RunMemory {
+    pub store: Store,
+    pub key: LeaseKey,
+    pub logs: Arc<Logs>,
+}
+
+impl RunMemory {
+    async fn change(&self, request: Request) -> Result<Reply> {
+        self.store.keeper().check(self.key.run)?;
+        self.store.ask(request).await
+    }
+}
+
+#[async_trait]
+impl Memory for RunMemory {
+    async fn load(&self) -> Result<Remembered> {
+        match self.store.ask(Request::Load { connection: self.key.connection }).await? {
+            Reply::Memory { positions, generations, known } => Ok(Remembered {
+                scopes: positions.into_iter().map(|p| (p.scope, p.recalled)).collect(),
+                generations: generations.into_iter().collect(),
+                known,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+    async fn draw_generation(&self, stream: &StreamName) -> Result<u64> {
+        // The id makes a repeated request draw once; each call here is a draw of its own.
+        let request = Request::DrawGeneration { by: self.key, stream: stream.clone(), id: Uuid::now_v7() };
+        let Reply::Generation(number) = self.change(request).await? else { return Err(unexpected()) };
+        self.store.failpoints().hit("store.generation.after").await?;
+        Ok(number)
+    }
+    async fn save(&self, commits: &[Commit]) -> Result<()> {
+        if let Some(stale) = commits.iter().find(|c| c.fence != self.key.fence) {
+            return Err(Error::new(ErrorKind::Conflict, "a commit of another run was to be saved").with("scope", &stale.scope));
+        }
+        self.store.failpoints().hit("store.save.before").await?;
+        self.change(Request::Save { by: self.key, commits: commits.to_vec() }).await?;
+        self.store.failpoints().hit("store.save.after").await?;
+        self.logs.flush();
+        Ok(())
+    }
+    async fn complete(&self, stream: &StreamName, generation: u64) -> Result<()> {
+        self.change(Request::Complete { by: self.key, stream: stream.clone(), generation }).await.map(drop)
+    }
+    async fn adopt(&self, scopes: &BTreeMap<Scope, Recalled>, generations: &BTreeMap<StreamName, Generation>) -> Result<()> {
+        let generations = generations.iter().map(|(s, g)| (s.clone(), *g)).collect();
+        self.change(Request::Adopt { by: self.key, scopes: scopes.clone(), generations }).await.map(drop)
+    }
+    async fn saw_schema(&self, stream: &StreamName, schema: &SchemaRef) -> Result<()> {
+        let schema = schema_text::to_json(schema);
+        self.change(Request::SawSchema { by: self.key, stream: stream.clone(), schema }).await.map(drop)
+    }
+}

@@ -1,0 +1,157 @@
+//! What can be asked of the store, as data: the same in the owner, over the socket, and for every database.
+//!
+//! Every request may be asked twice (a socket can break before the answer): by its own content, or by an id that the store remembers.
+
+use std::collections::BTreeMap;
+
+use linkspan_core::{Commit, ConnectionId, Generation, Recalled, Scope, StreamName};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    ConnectionRecord, NewConnection, NewRun, PositionRecord, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult, SchemaRecord,
+};
+
+/// Proof of a claim: who writes, and with which fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseKey {
+    pub connection: ConnectionId,
+    pub run: RunId,
+    pub fence: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Found by id or name, else made with the id given or with `drawn`.
+    PutConnection {
+        new: NewConnection,
+        drawn: Uuid,
+    },
+    DeleteConnection {
+        connection: ConnectionId,
+    },
+    /// Checks that nobody else holds the connection, draws the fence, starts the run and takes the lease.
+    Claim {
+        connection: ConnectionId,
+        run: RunId,
+        new: NewRun,
+        ttl_ms: u64,
+    },
+    /// Keeps all leases of a process alive; answers those it still holds.
+    Renew {
+        runs: Vec<RunId>,
+        ttl_ms: u64,
+    },
+    Finish {
+        by: LeaseKey,
+        result: RunResult,
+    },
+    DrawGeneration {
+        by: LeaseKey,
+        stream: StreamName,
+        id: Uuid,
+    },
+    Save {
+        by: LeaseKey,
+        commits: Vec<Commit>,
+    },
+    Complete {
+        by: LeaseKey,
+        stream: StreamName,
+        generation: u64,
+    },
+    Adopt {
+        by: LeaseKey,
+        scopes: BTreeMap<Scope, Recalled>,
+        generations: Vec<(StreamName, Generation)>,
+    },
+    SawSchema {
+        by: LeaseKey,
+        stream: StreamName,
+        schema: Value,
+    },
+    Reset {
+        connection: ConnectionId,
+        of: ResetOf,
+        id: Uuid,
+    },
+    PutRunLog {
+        log: RunLogRecord,
+    },
+    ForgetRunLogs {
+        runs: Vec<RunId>,
+    },
+
+    Connections {
+        after: Option<String>,
+        limit: Option<u32>,
+    },
+    FindConnection {
+        name: String,
+    },
+    GetConnection {
+        connection: ConnectionId,
+    },
+    Load {
+        connection: ConnectionId,
+    },
+    Positions {
+        connection: ConnectionId,
+    },
+    Runs {
+        filter: RunFilter,
+    },
+    GetRun {
+        run: RunId,
+    },
+    SchemaHistory {
+        connection: ConnectionId,
+        stream: StreamName,
+    },
+    GetRunLog {
+        run: RunId,
+    },
+    /// Logs beyond the `keep` newest of a connection, or older than `max_age_ms`.
+    OldRunLogs {
+        connection: ConnectionId,
+        keep: u32,
+        max_age_ms: i64,
+    },
+}
+
+impl Request {
+    /// Whether it changes nothing, so that any reader can answer it.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Connections { .. }
+                | Self::FindConnection { .. }
+                | Self::GetConnection { .. }
+                | Self::Load { .. }
+                | Self::Positions { .. }
+                | Self::Runs { .. }
+                | Self::GetRun { .. }
+                | Self::SchemaHistory { .. }
+                | Self::GetRunLog { .. }
+                | Self::OldRunLogs { .. }
+        )
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    Done,
+    Connection(ConnectionRecord),
+    Connections(Vec<ConnectionRecord>),
+    Claimed { fence: u64, started_at_ms: i64 },
+    Held(Vec<RunId>),
+    Generation(u64),
+    Memory { positions: Vec<PositionRecord>, generations: Vec<(StreamName, Generation)>, known: bool },
+    Positions(Vec<PositionRecord>),
+    Runs(Vec<RunRecord>),
+    Schemas(Vec<SchemaRecord>),
+    RunLogs(Vec<RunLogRecord>),
+}
