@@ -1,10 +1,12 @@
 //! Native connectors, one file or folder each. Adding one is that file, its docs, one line in `all` and one harness.
 
+mod blocking;
 pub mod csv;
 pub mod faker;
 pub mod jsonl;
 pub mod postgresql;
 pub mod sqlite;
+mod text;
 mod url_config;
 
 use linkspan_core::ConnectorType;
@@ -12,5 +14,5 @@ use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![faker::connector_type(), postgresql::connector_type()]
+    vec![faker::connector_type(), postgresql::connector_type(), sqlite::connector_type()]
 }

@@ -3,9 +3,5 @@
 
 #![forbid(unsafe_code)]
 
-pub mod gate;
-mod pipe;
 pub mod plan;
-mod project;
-mod reconcile;
 pub mod run;

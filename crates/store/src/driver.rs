@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use linkspan_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::request::{Reply, Request};
+use crate::{Reply, Request};
 
 /// A database that keeps the store.
 #[async_trait]

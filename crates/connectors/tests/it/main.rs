@@ -3,3 +3,4 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod faker;
+mod sqlite;

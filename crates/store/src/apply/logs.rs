@@ -2,12 +2,8 @@
 
 use linkspan_core::{ConnectionId, Result};
 
-use super::keys::uuid_of;
-use crate::{
-    driver::{Param, Row, Sql},
-    record::{RunId, RunLogRecord},
-    request::Reply,
-};
+use super::uuid_of;
+use crate::{Param, Reply, Row, RunId, RunLogRecord, Sql};
 
 macro_rules! select {
     ($rest:literal) => {

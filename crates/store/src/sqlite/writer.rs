@@ -11,12 +11,8 @@ use std::{
 use linkspan_core::{Error, ErrorKind, Failpoints, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::session::{Session, closed, failed};
-use crate::{
-    driver::Counts,
-    request::{Reply, Request},
-    wire::Wire,
-};
+use super::{Session, closed, failed};
+use crate::{Counts, Reply, Request};
 
 /// Requests that wait; beyond it askers wait too.
 const QUEUE: usize = 1024;
@@ -155,5 +151,5 @@ impl Thread {
 
 /// The same error for each of a group.
 fn again(e: &Error) -> Error {
-    Wire::from(e).into()
+    crate::wire::Wire::from(e).into()
 }

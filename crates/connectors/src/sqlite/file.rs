@@ -1,0 +1,130 @@
+//! Opening a database file, and what its errors mean for the user.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use linkspan_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    pub path: PathBuf,
+    pub wait: Duration,
+}
+
+impl Database {
+    /// For reading what is there; never makes the file.
+    pub fn reader(&self) -> Result<Connection> {
+        if !self.exists()? {
+            return Err(Error::new(ErrorKind::NotFound, "the database file is not there")
+                .with("path", self.path.display())
+                .fix("check the path"));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error(e))?;
+        self.settle(&connection, "PRAGMA query_only=ON")?;
+        Ok(connection)
+    }
+    /// For writing: makes the file, keeps commits through a power cut.
+    pub fn writer(&self) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error(e))?;
+        // Old names in views must not stop the swap of a table; foreign keys of the user's tables are not ours to check.
+        self.settle(
+            &connection,
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA legacy_alter_table=ON; PRAGMA foreign_keys=OFF",
+        )?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    }
+    fn settle(&self, connection: &Connection, pragmas: &str) -> Result<()> {
+        connection.busy_timeout(self.wait).map_err(|e| self.error(e))?;
+        connection.execute_batch("PRAGMA cache_size=-16384").map_err(|e| self.error(e))?;
+        connection.execute_batch(pragmas).map_err(|e| self.error(e))?;
+        // The first read of the file: anything but a database is found out here.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|e| self.error(e))
+    }
+    pub fn exists(&self) -> Result<bool> {
+        self.path.try_exists().map_err(|e| linkspan_core::file_error("the database file cannot be looked at", &self.path, e))
+    }
+    /// How many tables and views there are to read; none when the file is still to be made.
+    pub fn check(&self) -> Result<usize> {
+        if self.exists()? {
+            let connection = self.reader()?;
+            return Ok(super::discover::relations(&connection).map_err(|e| self.error(e))?.len());
+        }
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match std::fs::metadata(folder) {
+            Ok(m) if m.is_dir() => Ok(0),
+            Ok(_) => Err(Error::new(ErrorKind::ConfigInvalid, "the file's folder is not a folder")
+                .with("path", folder.display())
+                .fix("check the path")),
+            Err(e) => Err(linkspan_core::file_error("the file's folder is not there", folder, e)),
+        }
+    }
+    /// Changes whenever somebody writes: the sizes and times of the file and of its log.
+    pub fn identity(&self) -> Result<String> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let mut identity = String::new();
+        for path in [self.path.as_path(), Path::new(&log)] {
+            // An empty log is made and removed by mere readers.
+            if let Some(m) = std::fs::metadata(path).ok().filter(|m| m.len() > 0) {
+                let changed = m.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+                identity.push_str(&format!("{}@{};", m.len(), changed.as_nanos()));
+            }
+        }
+        Ok(identity)
+    }
+    pub fn error(&self, e: rusqlite::Error) -> Error {
+        sql_error(e).with("path", self.path.display())
+    }
+}
+
+/// SQLite's code as a kind that names the remedy. SQLite's texts name tables and columns, never values.
+pub(super) fn sql_error(e: rusqlite::Error) -> Error {
+    let (kind, message, fix) = match e.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            (ErrorKind::DataInvalid, "the file is not a SQLite database", "give another path; an encrypted database cannot be read")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            (ErrorKind::DataInvalid, "the database file is damaged", "restore it from a backup, or recover it with `sqlite3 FILE .recover`")
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+            ErrorKind::Unavailable,
+            "another program holds the database's lock",
+            "close the program that writes to the file, or raise lock_wait_seconds",
+        ),
+        Some(ErrorCode::DiskFull) => {
+            (ErrorKind::StorageFull, "the disk is full", "free space and run the same command again; nothing is lost")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
+            (ErrorKind::PermissionDenied, "the database may not be written", "give this user the right to write the file and its folder")
+        }
+        Some(ErrorCode::CannotOpen) => {
+            (ErrorKind::NotFound, "the database file cannot be opened", "check that its folder is there and may be read and written")
+        }
+        Some(ErrorCode::ConstraintViolation) => (
+            ErrorKind::DataInvalid,
+            "a row breaks a constraint of the table",
+            "choose a key that is unique and never NULL, or write with --write append",
+        ),
+        Some(ErrorCode::TooBig) => (ErrorKind::DataInvalid, "a value is larger than SQLite can hold", "leave the column out"),
+        Some(ErrorCode::SystemIoFailure) => {
+            (ErrorKind::Unavailable, "the disk failed to read or write", "look at the disk; run the same command again afterwards")
+        }
+        Some(ErrorCode::OutOfMemory) => {
+            (ErrorKind::Unavailable, "SQLite ran out of memory", "close other programs and run the same command again")
+        }
+        Some(ErrorCode::OperationInterrupted) => (ErrorKind::Canceled, "the statement was stopped", "run it again"),
+        _ => (ErrorKind::Internal, "SQLite refused a statement", "report this with the cause below"),
+    };
+    Error::new(kind, message).fix(fix).because(e)
+}
+
+/// A name as SQL spells it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,61 @@
+//! Rows that wait for their commit on disk instead of in memory, in a file that has no name and dies with its session.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use linkspan_core::{Error, ErrorKind, Result, file_error};
+
+pub(super) struct Spill {
+    file: File,
+    end: u64,
+}
+
+/// Where in the file a batch lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spilled {
+    start: u64,
+    len: u64,
+}
+
+impl Spill {
+    /// In the database's own folder: the rows need that room anyway.
+    pub fn beside(database: &Path) -> Result<Self> {
+        let folder = database.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let path = folder.join(format!(".linkspan-spill-{}", uuid::Uuid::new_v4().simple()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|e| file_error("the spill file cannot be made", &path, e))?;
+        std::fs::remove_file(&path).map_err(|e| file_error("the spill file cannot be unlinked", &path, e))?;
+        Ok(Self { file, end: 0 })
+    }
+    pub fn put(&mut self, rows: &RecordBatch) -> Result<Spilled> {
+        let mut bytes = Vec::new();
+        StreamWriter::try_new(&mut bytes, &rows.schema()).and_then(|mut w| w.write(rows).and_then(|()| w.finish())).map_err(unreadable)?;
+        let place = Spilled { start: self.end, len: bytes.len() as u64 };
+        self.file
+            .seek(SeekFrom::Start(self.end))
+            .and_then(|_| self.file.write_all(&bytes))
+            .map_err(|e| file_error("rows could not be spilled", Path::new("spill"), e))?;
+        self.end += place.len;
+        Ok(place)
+    }
+    pub fn get(&mut self, place: Spilled) -> Result<RecordBatch> {
+        let read = |e| file_error("spilled rows could not be read", Path::new("spill"), e);
+        self.file.seek(SeekFrom::Start(place.start)).map_err(read)?;
+        let mut reader = StreamReader::try_new((&mut self.file).take(place.len), None).map_err(unreadable)?;
+        reader.next().transpose().map_err(unreadable)?.ok_or_else(|| Error::new(ErrorKind::Internal, "spilled rows are missing"))
+    }
+    /// Forgets everything spilled.
+    pub fn clear(&mut self) -> Result<()> {
+        self.end = 0;
+        self.file.set_len(0).map_err(|e| file_error("the spill file cannot be emptied", Path::new("spill"), e))
+    }
+}
+
+fn unreadable(e: arrow_schema::ArrowError) -> Error {
+    Error::new(ErrorKind::Internal, "rows could not be spilled").because(e)
+}
