@@ -1,1 +1,27 @@
-//! See Cargo.toml.
+//! Parquet in local folders and object stores: as a source of rows, and as a destination whose commit log makes rows and
+//! position one step. It knows no engine and no store.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod connector;
+mod destination;
+mod errors;
+mod log;
+mod part;
+mod place;
+mod roll;
+mod schema;
+mod session;
+mod source;
+mod storage;
+mod tune;
+
+use linkspan_core::ConnectorType;
+
+pub use config::{Compression, ParquetConfig};
+
+/// Every connector type of this crate.
+pub fn all() -> Vec<ConnectorType> {
+    vec![connector::connector_type()]
+}

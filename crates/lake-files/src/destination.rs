@@ -1,0 +1,214 @@
+//! Folders of Parquet as a destination: what the log says is true, the files follow it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use linkspan_core::{
+    Atomic, Cadence, Capability, ConnectionId, Context, Destination, Error, ErrorKind, Load, LoadStream, Publish, Recall, Result, Session,
+    TableShape, Target, Visible, WriteMode,
+};
+use uuid::Uuid;
+
+use crate::{
+    config::ParquetConfig,
+    log::{Entry, Event, Ledger, Log},
+    place, roll, schema,
+    session::ParquetSession,
+    source::footer_schema,
+    storage::{Depth, Storage},
+};
+
+/// What all sessions of a destination share.
+pub(crate) struct House {
+    pub config: Arc<ParquetConfig>,
+    pub storage: Arc<Storage>,
+    pub log: Log,
+    pub ctx: Context,
+}
+
+pub(crate) struct ParquetDestination(Arc<House>);
+
+impl ParquetDestination {
+    pub fn new(config: Arc<ParquetConfig>, storage: Arc<Storage>, ctx: Context) -> Self {
+        let log = Log::new(storage.clone(), ctx.clone());
+        Self(Arc::new(House { config, storage, log, ctx }))
+    }
+}
+
+impl House {
+    /// Adds an entry that takes the present files of some tables away. Everything before it has rolled by then, so that the listing
+    /// of a folder is the whole truth about it; when another writer gets in between, the listing is made again.
+    pub async fn append_over(
+        &self,
+        folders: &[String],
+        make: impl Fn(&Ledger, Vec<Vec<String>>) -> Entry,
+        check: impl Fn(&Ledger) -> Result<()>,
+    ) -> Result<u64> {
+        let _turn = self.log.turn().await;
+        loop {
+            self.log.refresh().await?;
+            roll::roll_all(&self.storage, &self.log, &self.ctx).await?;
+            let head = {
+                let ledger = self.log.ledger();
+                check(&ledger)?;
+                ledger.head
+            };
+            let mut present = Vec::with_capacity(folders.len());
+            for folder in folders {
+                let items = self.storage.list(folder, Depth::One).await?;
+                let ours = items.into_iter().map(|i| i.path).filter(|p| p.rsplit('/').next().is_some_and(place::is_part));
+                present.push(ours.collect());
+            }
+            let entry = make(&self.log.ledger(), present);
+            if self.log.try_append(head + 1, &entry).await? {
+                return Ok(head + 1);
+            }
+        }
+    }
+
+    /// After an entry is in: roll it forward, and tidy the log when it is time.
+    pub async fn settle(&self, number: u64) -> Result<()> {
+        roll::roll_own(&self.storage, &self.log, &self.ctx, number).await?;
+        self.log.tidy(number).await
+    }
+
+    fn refuse_single_file(&self) -> Result<()> {
+        match &*self.storage {
+            Storage::Local(local) if local.root().is_file() => {
+                Err(Error::new(ErrorKind::ConfigInvalid, "a destination is a folder, and this is a file")
+                    .with("path", local.root().display())
+                    .fix("name a folder: each table becomes a folder of files in it"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refuse_merge(stream: &LoadStream) -> Result<()> {
+    if stream.write != WriteMode::Merge {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unsupported, "plain Parquet folders cannot merge by key")
+        .with("stream", &stream.stream)
+        .fix("use `--write append` (every change is a row more) or `--write replace`, or merge into a SQL destination"))
+}
+
+#[async_trait]
+impl Destination for ParquetDestination {
+    fn capability(&self) -> Capability {
+        Capability {
+            modes: vec![WriteMode::Append, WriteMode::Replace],
+            atomic: Atomic::Session,
+            transactional_ddl: false,
+            commit_visible: Visible::Rolling,
+            fences: true,
+            add_column: true,
+            widen_column: true,
+            drop_not_null: true,
+            deletes: false,
+            parallel: true,
+            advice: Cadence { rows: u64::MAX, bytes: 64 << 20, age: Duration::from_secs(60) },
+        }
+    }
+
+    async fn shape(&self, target: &Target) -> Result<Option<TableShape>> {
+        let House { storage, log, .. } = &*self.0;
+        self.0.refuse_single_file()?;
+        log.refresh().await?;
+        let folder = place::table_folder(target);
+        let known = log.ledger().tables.get(&folder).map(|t| t.schema.clone());
+        let files = storage.list(&folder, Depth::One).await?;
+        let first = files.iter().find(|i| i.path.ends_with(".parquet"));
+        match (known, first) {
+            (None, None) => Ok(None),
+            // A table whose files were all taken away by hand is no table any more.
+            (Some(_), None) if !roll::is_coming(storage, log, &folder).await? => Ok(None),
+            (Some(text), _) => Ok(Some(TableShape { schema: schema::of_text(&text)?, key: Vec::new(), ours: true })),
+            (None, Some(foreign)) => {
+                let schema = footer_schema(storage, foreign).await?;
+                Ok(Some(TableShape { schema, key: Vec::new(), ours: false }))
+            }
+        }
+    }
+
+    async fn recall(&self, connection: ConnectionId) -> Result<Option<Recall>> {
+        let House { storage, log, ctx, .. } = &*self.0;
+        self.0.refuse_single_file()?;
+        log.refresh().await?;
+        roll::roll_all(storage, log, ctx).await?;
+        let recall = log.ledger().recall(connection);
+        Ok(recall)
+    }
+
+    async fn open(&self, load: Load) -> Result<Box<dyn Session>> {
+        let House { storage, log, ctx, .. } = &*self.0;
+        self.0.refuse_single_file()?;
+        load.streams.iter().try_for_each(refuse_merge)?;
+        log.refresh().await?;
+        roll::roll_all(storage, log, ctx).await?;
+        let drops = {
+            let ledger = log.ledger();
+            ledger.check_fence(load.connection, load.fence)?;
+            ledger.stale_staging(load.connection, &load.streams)
+        };
+        let raises = log.ledger().connections.get(&load.connection).is_none_or(|k| k.fence < load.fence);
+        if raises || !drops.is_empty() {
+            let entry = Entry { id: Uuid::new_v4(), connection: load.connection, fence: load.fence, event: Event::Open { drops } };
+            ctx.failpoints.hit("parquet.open.before").await?;
+            let number = log.append(&entry, |ledger| ledger.check_fence(load.connection, load.fence)).await?;
+            ctx.failpoints.hit("parquet.open.after").await?;
+            self.0.settle(number).await?;
+        }
+        if raises {
+            roll::sweep(storage, log, load.connection, load.fence).await?;
+        }
+        Ok(Box::new(ParquetSession::new(self.0.clone(), load)))
+    }
+
+    async fn publish(&self, publish: &Publish) -> Result<()> {
+        let Publish { connection, fence, stream } = publish;
+        refuse_merge(stream)?;
+        let house = &*self.0;
+        let done = |ledger: &Ledger| {
+            ledger.connections.get(connection).and_then(|k| k.published.get(&stream.stream)).is_some_and(|g| *g >= stream.generation)
+        };
+        house.log.refresh().await?;
+        roll::roll_all(&house.storage, &house.log, &house.ctx).await?;
+        house.log.ledger().check_fence(*connection, *fence)?;
+        if done(&house.log.ledger()) {
+            return Ok(());
+        }
+        house.ctx.failpoints.hit("parquet.publish.before").await?;
+        let folder = place::table_folder(&stream.target);
+        let number = house
+            .append_over(
+                std::slice::from_ref(&folder),
+                |ledger, mut present| {
+                    let staged = ledger.staged(*connection, &stream.stream, stream.generation);
+                    let event = Event::Publish {
+                        stream: stream.stream.clone(),
+                        folder: folder.clone(),
+                        generation: stream.generation,
+                        schema: staged.schema,
+                        files: staged.files,
+                        removes: present.pop().unwrap_or_default(),
+                    };
+                    Entry { id: Uuid::new_v4(), connection: *connection, fence: *fence, event }
+                },
+                |ledger| ledger.check_fence(*connection, *fence),
+            )
+            .await?;
+        house.ctx.failpoints.hit("parquet.publish.after").await?;
+        house.settle(number).await
+    }
+
+    async fn forget(&self, connection: ConnectionId) -> Result<()> {
+        let log = &self.0.log;
+        log.refresh().await?;
+        roll::roll_all(&self.0.storage, log, &self.0.ctx).await?;
+        let Some(fence) = log.ledger().connections.get(&connection).map(|k| k.fence) else { return Ok(()) };
+        let entry = Entry { id: Uuid::new_v4(), connection, fence, event: Event::Forget };
+        let number = log.append(&entry, |_| Ok(())).await?;
+        self.0.settle(number).await
+    }
+}
