@@ -32,7 +32,7 @@ async fn pyarrow_and_duckdb_read_a_table_even_while_a_commit_is_under_way() {
     session.schema(&stream.stream, &SchemaPlan::as_is(schema())).await.unwrap();
     session.write(batch(&stream.stream, rows(100..200))).await.unwrap();
     let table = world.root().join("public/t");
-    let duckdb = "import duckdb,sys; print(duckdb.sql(f\"select count(*), sum(id), count(name) from read_parquet('{sys.argv[1]}/*.parquet', union_by_name=true)\").fetchone())";
+    let duckdb = "import duckdb,sys; print(duckdb.sql(f\"select count(*), sum(id), count(name) from read_parquet('{sys.argv[1]}/*.parquet', union_by_name=true)\").fetchall()[0])";
     assert_eq!(say(&python, duckdb, &table), "(30, 435, 20)");
     let pyarrow = "import pyarrow.dataset as d,sys; t=d.dataset(sys.argv[1]).to_table(); print(t.num_rows, sum(t['id'].to_pylist()), t['name'].null_count)";
     assert_eq!(say(&python, pyarrow, &table), "30 435 10");
