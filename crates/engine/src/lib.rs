@@ -3,5 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gate;
+mod pipe;
 pub mod plan;
+mod project;
+mod reconcile;
 pub mod run;

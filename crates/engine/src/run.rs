@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use linkspan_core::{
-    ConnectionId, Context, Destination, Error, Gate, Memory, Result, Selected, Source, Stop, StreamName, Swap, Target, WriteMode,
-    WriteStats,
+    ConnectionId, Context, Destination, Error, Gate, Memory, Selected, Source, StreamName, Swap, Target, WriteMode, WriteStats,
 };
 use serde::Serialize;
 
@@ -107,14 +106,5 @@ impl Serialize for StreamEnd {
             Self::Parked(_) => "parked",
             Self::Failed(_) => "failed",
         })
-    }
-}
-
-impl Run {
-    /// Runs to the end, a stop or a failure. Every stream has an outcome; `Err` only when nothing could start
-    /// (the two memories disagree, the fence is stale, the destination refuses the plan).
-    pub async fn run(self, stop: Stop) -> Result<Outcome> {
-        let _ = stop;
-        Err(Error::new(linkspan_core::ErrorKind::Unsupported, "the pipe is not built yet"))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use linkspan_core::{ConnectionId, Error, ErrorKind, Result, file_error};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::RunId;
+use crate::record::RunId;
 
 /// `sockaddr_un` holds 108 bytes with the closing zero (104 on some systems).
 const LONGEST_SOCKET_PATH: usize = 100;

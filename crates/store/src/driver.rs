@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use linkspan_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Reply, Request};
+use crate::request::{Reply, Request};
 
 /// A database that keeps the store.
 #[async_trait]

@@ -9,10 +9,16 @@ use std::{
 use linkspan_core::{Result, Stop, Stopper};
 use tokio::{sync::watch, task::AbortHandle};
 
-use crate::{Reply, Request, RunId, apply, store::Inner};
+use crate::{
+    apply,
+    link::Link,
+    record::RunId,
+    request::{Reply, Request},
+};
 
 /// The leases of one process.
 pub(crate) struct Keeper {
+    link: Weak<Link>,
     ttl: Duration,
     held: Mutex<HashMap<RunId, Held>>,
     changed: watch::Sender<()>,
@@ -26,33 +32,27 @@ struct Held {
 }
 
 impl Keeper {
-    pub(crate) fn new(ttl: Duration) -> Arc<Self> {
-        Arc::new(Self { ttl, held: Mutex::default(), changed: watch::Sender::new(()), task: Mutex::default() })
+    pub(crate) fn new(link: &Arc<Link>) -> Arc<Self> {
+        let (link, ttl) = (Arc::downgrade(link), link.options.lease);
+        Arc::new(Self { link, ttl, held: Mutex::default(), changed: watch::Sender::new(()), task: Mutex::default() })
     }
     /// A third of the lease stays unused, so that a holder stops before another may start, whatever the clocks' speeds.
     fn good_for(&self) -> Duration {
         self.ttl - self.ttl / 3
     }
     /// Renews the lease from now on; the answer fires when it is lost.
-    pub(crate) fn keep(self: &Arc<Self>, run: RunId, claimed_from: Instant, store: &Arc<Inner>) -> Stop {
+    pub(crate) fn keep(self: &Arc<Self>, run: RunId, claimed_from: Instant) -> Stop {
         let (stopper, stop) = Stopper::new();
         let held = Held { stopper, good_until: claimed_from + self.good_for() };
         self.held.lock().expect("no panic while held").insert(run, held);
         self.changed.send_replace(());
         let mut task = self.task.lock().expect("no panic while held");
         if task.as_ref().is_none_or(AbortHandle::is_finished) {
-            let (keeper, store) = (self.clone(), Arc::downgrade(store));
-            let renewals = keeper.changed.subscribe();
-            let deadlines = keeper.changed.subscribe();
-            *task = Some(
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = keeper.renew(store, renewals) => {}
-                        () = keeper.watch(deadlines) => {}
-                    }
-                })
-                .abort_handle(),
-            );
+            let keeper = Arc::downgrade(self);
+            let (renewals, deadlines) = (self.changed.subscribe(), self.changed.subscribe());
+            let renew = renew(keeper.clone(), renewals);
+            let watch = watch(keeper, deadlines);
+            *task = Some(tokio::spawn(futures::future::join(renew, watch)).abort_handle());
         }
         stop
     }
@@ -84,25 +84,6 @@ impl Keeper {
         self.held.lock().expect("no panic while held").values().map(|h| h.good_until).min()
     }
 
-    async fn renew(&self, store: Weak<Inner>, mut changed: watch::Receiver<()>) {
-        loop {
-            while self.runs().is_empty() {
-                if changed.changed().await.is_err() {
-                    return;
-                }
-            }
-            tokio::time::sleep(self.ttl / 6).await;
-            let runs = self.runs();
-            let Some(store) = store.upgrade() else { return };
-            let sent = Instant::now();
-            let ttl_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
-            match store.ask(Request::Renew { runs: runs.clone(), ttl_ms }).await {
-                Ok(Reply::Held(still)) => self.renewed(&runs, &still, sent),
-                Ok(_) => {}
-                Err(e) => tracing::warn!(error = %e, "leases could not be renewed; trying again until they are lost"),
-            }
-        }
-    }
     fn renewed(&self, asked: &[RunId], still: &[RunId], sent: Instant) {
         let mut held = self.held.lock().expect("no panic while held");
         for run in asked {
@@ -115,21 +96,47 @@ impl Keeper {
             }
         }
     }
+}
 
-    /// Beside the renewals, since one of them may hang past a deadline.
-    async fn watch(&self, mut changed: watch::Receiver<()>) {
-        loop {
-            let deadline = self.first_deadline();
-            let wait = async {
-                match deadline {
-                    Some(at) => tokio::time::sleep(at.saturating_duration_since(Instant::now())).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = wait => self.expire(Instant::now()),
-                end = changed.changed() => if end.is_err() { return },
+/// One request for all leases, six times per lease time. Ends with its keeper.
+async fn renew(keeper: Weak<Keeper>, mut changed: watch::Receiver<()>) {
+    loop {
+        let Some((pause, idle)) = keeper.upgrade().map(|k| (k.ttl / 6, k.runs().is_empty())) else { return };
+        if idle {
+            match changed.changed().await {
+                Ok(()) => continue,
+                Err(_) => return,
             }
+        }
+        tokio::time::sleep(pause).await;
+        let Some(keeper) = keeper.upgrade() else { return };
+        let (Some(link), runs) = (keeper.link.upgrade(), keeper.runs()) else { return };
+        if runs.is_empty() {
+            continue;
+        }
+        let sent = Instant::now();
+        let ttl_ms = u64::try_from(keeper.ttl.as_millis()).unwrap_or(u64::MAX);
+        match link.ask(Request::Renew { runs: runs.clone(), ttl_ms }).await {
+            Ok(Reply::Held(still)) => keeper.renewed(&runs, &still, sent),
+            Ok(_) => {}
+            Err(e) => tracing::warn!(error = %e, "leases could not be renewed; trying again until they are lost"),
+        }
+    }
+}
+
+/// Beside the renewals, since one of them may hang past a deadline.
+async fn watch(keeper: Weak<Keeper>, mut changed: watch::Receiver<()>) {
+    loop {
+        let Some(deadline) = keeper.upgrade().map(|k| k.first_deadline()) else { return };
+        let wait = async {
+            match deadline {
+                Some(at) => tokio::time::sleep(at.saturating_duration_since(Instant::now())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wait => keeper.upgrade().into_iter().for_each(|k| k.expire(Instant::now())),
+            end = changed.changed() => if end.is_err() { return },
         }
     }
 }

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    Driver,
     data_dir::DataDir,
+    driver::Driver,
     wire::{Answer, Hello, PROTOCOL, Question, Wire, read_line, write_line},
 };
 

@@ -7,25 +7,32 @@ use async_trait::async_trait;
 use linkspan_core::{Commit, Error, ErrorKind, Generation, Memory, Recalled, Remembered, Result, Scope, StreamName};
 use uuid::Uuid;
 
-use crate::{LeaseKey, Reply, Request, Store, claim::Logs, schema_text, store::unexpected};
+use crate::{
+    lease::Keeper,
+    link::{Link, unexpected},
+    logs::Logs,
+    request::{LeaseKey, Reply, Request},
+    schema_text,
+};
 
 pub(crate) struct RunMemory {
-    pub store: Store,
+    pub link: Arc<Link>,
+    pub keeper: Arc<Keeper>,
     pub key: LeaseKey,
     pub logs: Arc<Logs>,
 }
 
 impl RunMemory {
     async fn change(&self, request: Request) -> Result<Reply> {
-        self.store.keeper().check(self.key.run)?;
-        self.store.ask(request).await
+        self.keeper.check(self.key.run)?;
+        self.link.ask(request).await
     }
 }
 
 #[async_trait]
 impl Memory for RunMemory {
     async fn load(&self) -> Result<Remembered> {
-        match self.store.ask(Request::Load { connection: self.key.connection }).await? {
+        match self.link.ask(Request::Load { connection: self.key.connection }).await? {
             Reply::Memory { positions, generations, known } => Ok(Remembered {
                 scopes: positions.into_iter().map(|p| (p.scope, p.recalled)).collect(),
                 generations: generations.into_iter().collect(),
@@ -38,16 +45,16 @@ impl Memory for RunMemory {
         // The id makes a repeated request draw once; each call here is a draw of its own.
         let request = Request::DrawGeneration { by: self.key, stream: stream.clone(), id: Uuid::now_v7() };
         let Reply::Generation(number) = self.change(request).await? else { return Err(unexpected()) };
-        self.store.failpoints().hit("store.generation.after").await?;
+        self.link.failpoints().hit("store.generation.after").await?;
         Ok(number)
     }
     async fn save(&self, commits: &[Commit]) -> Result<()> {
         if let Some(stale) = commits.iter().find(|c| c.fence != self.key.fence) {
             return Err(Error::new(ErrorKind::Conflict, "a commit of another run was to be saved").with("scope", &stale.scope));
         }
-        self.store.failpoints().hit("store.save.before").await?;
+        self.link.failpoints().hit("store.save.before").await?;
         self.change(Request::Save { by: self.key, commits: commits.to_vec() }).await?;
-        self.store.failpoints().hit("store.save.after").await?;
+        self.link.failpoints().hit("store.save.after").await?;
         self.logs.flush();
         Ok(())
     }

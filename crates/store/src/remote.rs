@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    Reply, Request,
     data_dir::DataDir,
+    request::{Reply, Request},
     wire::{Answer, Hello, PROTOCOL, Question, read_line, write_line},
 };
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{
+use crate::record::{
     ConnectionRecord, NewConnection, NewRun, PositionRecord, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult, SchemaRecord,
 };
 

@@ -6,7 +6,7 @@ use linkspan_core::{Error, ErrorKind, Result, Retry};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::{Reply, Request};
+use crate::request::{Reply, Request};
 
 /// Raised when a request or reply changes its meaning: both ends must agree.
 pub(crate) const PROTOCOL: u32 = 1;

@@ -3,8 +3,15 @@
 use linkspan_core::{ConnectionId, Error, ErrorKind, Result};
 use uuid::Uuid;
 
-use super::{no_connection, uuid_of};
-use crate::{ConnectionRecord, NewConnection, Param, Reply, Row, Sql};
+use super::{
+    keys::{no_connection, uuid_of},
+    leases::refuse_while_running,
+};
+use crate::{
+    driver::{Param, Row, Sql},
+    record::{ConnectionRecord, NewConnection},
+    request::Reply,
+};
 
 /// Kept in one place with `record`: the order of the columns.
 macro_rules! select {
@@ -86,7 +93,7 @@ async fn update(sql: &mut dyn Sql, stands: ConnectionRecord, new: NewConnection)
 /// Forgets the connection with its runs, positions and schemas. Refused while a run of it is going; a second call finds it done.
 pub(super) async fn delete(sql: &mut dyn Sql, connection: ConnectionId) -> Result<Reply> {
     const DELETE: &str = "delete from connections where id = $1";
-    super::runs::refuse_while_running(sql, connection).await?;
+    refuse_while_running(sql, connection).await?;
     sql.execute(DELETE, &[connection.to_string().into()]).await?;
     Ok(Reply::Done)
 }

@@ -2,8 +2,12 @@
 
 use linkspan_core::{ConnectionId, Result};
 
-use super::uuid_of;
-use crate::{Param, Reply, Row, RunId, RunLogRecord, Sql};
+use super::keys::uuid_of;
+use crate::{
+    driver::{Param, Row, Sql},
+    record::{RunId, RunLogRecord},
+    request::Reply,
+};
 
 macro_rules! select {
     ($rest:literal) => {

@@ -6,8 +6,16 @@ use linkspan_core::{Commit, ConnectionId, Error, ErrorKind, Generation, Recalled
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{check_lease, runs::refuse_while_running, stream_key, stream_of, uuid_of};
-use crate::{LeaseKey, Param, PositionRecord, Reply, ResetOf, RunId, SchemaRecord, Sql};
+use super::{
+    connections,
+    keys::{no_connection, stream_key, stream_of, uuid_of},
+    leases::{check_lease, refuse_while_running},
+};
+use crate::{
+    driver::{Param, Row, Sql},
+    record::{PositionRecord, ResetOf, RunId, SchemaRecord},
+    request::{LeaseKey, Reply},
+};
 
 /// Draws the stream's next generation and forgets its states. Asked twice with one id it draws once.
 pub(super) async fn draw_generation(sql: &mut dyn Sql, by: LeaseKey, stream: &StreamName, id: Uuid) -> Result<Reply> {
@@ -41,7 +49,7 @@ struct Stands {
 async fn scope_at(sql: &mut dyn Sql, connection: ConnectionId, scope: &Scope) -> Result<Option<Stands>> {
     const SCOPE: &str = "select generation, number, state from scopes where connection = $1 and scope = $2";
     let rows = sql.query(SCOPE, &[connection.to_string().into(), scope.to_string().into()]).await?;
-    let read = |r: &crate::Row| Ok(Stands { generation: r.count(0)?, number: r.count(1)?, state: r.text(2)?.to_owned() });
+    let read = |r: &Row| Ok(Stands { generation: r.count(0)?, number: r.count(1)?, state: r.text(2)?.to_owned() });
     rows.first().map(read).transpose()
 }
 
@@ -196,7 +204,7 @@ pub(super) async fn reset(sql: &mut dyn Sql, connection: ConnectionId, of: Reset
 async fn positions(sql: &mut dyn Sql, connection: ConnectionId) -> Result<Vec<PositionRecord>> {
     const SCOPES: &str = "select scope, generation, number, state, saved_at from scopes where connection = $1 order by scope";
     let rows = sql.query(SCOPES, &[connection.to_string().into()]).await?;
-    let read = |row: &crate::Row| {
+    let read = |row: &Row| {
         let recalled = Recalled { generation: row.count(1)?, number: row.count(2)?, state: row.json(3)? };
         Ok(PositionRecord { scope: row.text(0)?.parse()?, recalled, saved_at_ms: row.int(4)? })
     };
@@ -209,10 +217,10 @@ pub(super) async fn list(sql: &mut dyn Sql, connection: ConnectionId) -> Result<
 
 pub(super) async fn load(sql: &mut dyn Sql, connection: ConnectionId) -> Result<Reply> {
     const GENERATIONS: &str = "select stream, number, complete from generations where connection = $1 order by stream";
-    let record = super::connections::by_id(sql, connection).await?.ok_or_else(|| super::no_connection(connection))?;
+    let record = connections::by_id(sql, connection).await?.ok_or_else(|| no_connection(connection))?;
     let positions = positions(sql, connection).await?;
     let rows = sql.query(GENERATIONS, &[connection.to_string().into()]).await?;
-    let read = |row: &crate::Row| Ok((stream_of(row.text(0)?)?, Generation { number: row.count(1)?, complete: row.flag(2)? }));
+    let read = |row: &Row| Ok((stream_of(row.text(0)?)?, Generation { number: row.count(1)?, complete: row.flag(2)? }));
     let generations = rows.iter().map(read).collect::<Result<_>>()?;
     Ok(Reply::Memory { positions, generations, known: record.known })
 }
@@ -220,7 +228,7 @@ pub(super) async fn load(sql: &mut dyn Sql, connection: ConnectionId) -> Result<
 pub(super) async fn schema_history(sql: &mut dyn Sql, connection: ConnectionId, stream: &StreamName) -> Result<Reply> {
     const SCHEMAS: &str = "select version, schema_json, seen_at, run from schemas where connection = $1 and stream = $2 order by version";
     let rows = sql.query(SCHEMAS, &[connection.to_string().into(), stream_key(stream).into()]).await?;
-    let read = |row: &crate::Row| {
+    let read = |row: &Row| {
         let run = RunId(uuid_of(row.text(3)?)?);
         Ok(SchemaRecord { stream: stream.clone(), version: row.count(0)?, schema: row.json(1)?, seen_at_ms: row.int(2)?, run })
     };

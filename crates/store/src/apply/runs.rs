@@ -1,38 +1,16 @@
-//! Runs and their leases: one run of a connection at a time, and each with a larger fence than the one before.
+//! Runs: one of a connection at a time, each with a larger fence than the one before.
 
 use linkspan_core::{ConnectionId, Error, ErrorKind, Result};
-use serde_json::Value;
 
-use super::{lost, no_connection, uuid_of};
-use crate::{Holder, LeaseKey, NewRun, Param, Reply, Row, RunFilter, RunId, RunRecord, RunResult, RunStatus, Sql};
-
-struct Lease {
-    run: RunId,
-    fence: u64,
-    holder: Holder,
-    started_at_ms: i64,
-    expires_at_ms: i64,
-}
-
-impl Lease {
-    /// Nobody can write under it any more, or nobody is there to.
-    fn is_over(&self, now: i64) -> bool {
-        self.expires_at_ms <= now || self.holder.is_gone()
-    }
-}
-
-async fn lease_of(sql: &mut dyn Sql, connection: ConnectionId) -> Result<Option<Lease>> {
-    const LEASE: &str = "select run, fence, holder, started_at, expires_at from leases where connection = $1";
-    let rows = sql.query(LEASE, &[connection.to_string().into()]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(Lease {
-        run: RunId(uuid_of(row.text(0)?)?),
-        fence: row.count(1)?,
-        holder: row.json(2)?,
-        started_at_ms: row.int(3)?,
-        expires_at_ms: row.int(4)?,
-    }))
-}
+use super::{
+    keys::{no_connection, uuid_of},
+    leases::{busy, end_run, lease_of, lost, reap},
+};
+use crate::{
+    driver::{Param, Row, Sql},
+    record::{NewRun, RunFilter, RunId, RunRecord, RunResult, RunStatus},
+    request::{LeaseKey, Reply},
+};
 
 /// One request: check, fence, run and lease. Asked twice for the same run it gives the same answer.
 pub(super) async fn claim(sql: &mut dyn Sql, connection: ConnectionId, run: RunId, new: NewRun, ttl_ms: u64) -> Result<Reply> {
@@ -71,62 +49,6 @@ async fn insert_run(sql: &mut dyn Sql, connection: ConnectionId, run: RunId, new
         now.into(),
     ];
     sql.execute(RUN, &params).await.map(drop)
-}
-
-/// Takes the lease from a run that is over, and says so in its row.
-async fn reap(sql: &mut dyn Sql, connection: ConnectionId, lease: &Lease, now: i64) -> Result<()> {
-    const RELEASE: &str = "delete from leases where connection = $1";
-    let error = if lease.holder.is_gone() {
-        Error::new(ErrorKind::Unavailable, "the process ended without a word").with("holder", &lease.holder)
-    } else {
-        Error::new(ErrorKind::Unavailable, "the lease ran out: the process was stopped, cut off or too busy to renew it")
-            .with("holder", &lease.holder)
-    };
-    let result = RunResult { status: RunStatus::Failed, stats: Value::Null, error: Some(error.to_json()) };
-    end_run(sql, lease.run, &result, now).await?;
-    // It may have left files; with a row they are found when logs are pruned.
-    super::logs::put_unknown(sql, connection, lease.run, now).await?;
-    sql.execute(RELEASE, &[connection.to_string().into()]).await.map(drop)
-}
-
-async fn end_run(sql: &mut dyn Sql, run: RunId, result: &RunResult, now: i64) -> Result<u64> {
-    const END: &str = "update runs set status = $1, ended_at = $2, stats = $3, error = $4 where id = $5 and status = 'running'";
-    let stats = if result.stats.is_null() { Param::Null } else { Param::json(&result.stats)? };
-    let error = result.error.as_ref().map(Param::json).transpose()?.unwrap_or(Param::Null);
-    sql.execute(END, &[result.status.as_str().into(), now.into(), stats, error, run.to_string().into()]).await
-}
-
-async fn busy(sql: &mut dyn Sql, connection: ConnectionId, lease: &Lease) -> Error {
-    let name = match super::connections::by_id(sql, connection).await {
-        Ok(Some(record)) => record.name,
-        _ => connection.to_string(),
-    };
-    let started =
-        jiff::Timestamp::from_millisecond(lease.started_at_ms).map_or_else(|_| lease.started_at_ms.to_string(), |t| t.to_string());
-    Error::new(ErrorKind::Conflict, "a run of this connection is already going")
-        .with("connection", name)
-        .with("run", lease.run)
-        .with("holder", &lease.holder)
-        .with("started", started)
-        .fix(format!("wait for it to end, or stop {} and run the same command again", lease.holder))
-}
-
-/// For changes from outside of a run: `Conflict` while one is going; a run that is over is reaped.
-pub(super) async fn refuse_while_running(sql: &mut dyn Sql, connection: ConnectionId) -> Result<()> {
-    let now = sql.now_ms().await?;
-    match lease_of(sql, connection).await? {
-        Some(lease) if !lease.is_over(now) => Err(busy(sql, connection, &lease).await),
-        Some(lease) => reap(sql, connection, &lease, now).await,
-        None => Ok(()),
-    }
-}
-
-pub(super) async fn renew(sql: &mut dyn Sql, runs: Vec<RunId>, ttl_ms: u64) -> Result<Reply> {
-    let now = sql.now_ms().await?;
-    let expires = now.saturating_add(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
-    let statement = sql.dialect().renew;
-    let rows = sql.query(statement, &[expires.into(), Param::json(&runs)?]).await?;
-    Ok(Reply::Held(rows.iter().map(|r| uuid_of(r.text(0)?).map(RunId)).collect::<Result<_>>()?))
 }
 
 /// Ends the run and gives the lease back. Asked twice with the same result it is done once.

@@ -3,7 +3,7 @@
 use linkspan_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::failed;
+use super::session::failed;
 
 /// `MIGRATIONS[n]` brings version `n` to `n + 1`.
 const MIGRATIONS: &[&str] = &[include_str!("v1.sql"), include_str!("v2.sql")];

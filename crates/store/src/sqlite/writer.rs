@@ -11,8 +11,12 @@ use std::{
 use linkspan_core::{Error, ErrorKind, Failpoints, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Session, closed, failed};
-use crate::{Counts, Reply, Request};
+use super::session::{Session, closed, failed};
+use crate::{
+    driver::Counts,
+    request::{Reply, Request},
+    wire::Wire,
+};
 
 /// Requests that wait; beyond it askers wait too.
 const QUEUE: usize = 1024;
@@ -151,5 +155,5 @@ impl Thread {
 
 /// The same error for each of a group.
 fn again(e: &Error) -> Error {
-    crate::wire::Wire::from(e).into()
+    Wire::from(e).into()
 }

@@ -1,0 +1,90 @@
+//! The pipe: lanes are read and written side by side, commits become durable in order, replaces are published when complete.
+
+mod books;
+mod cadence;
+mod finish;
+mod lanes;
+mod schedule;
+mod session;
+mod streams;
+mod table;
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use linkspan_core::{Error, ErrorKind, ReadMode, Result, Scope, Stop, StreamName};
+
+use crate::{
+    reconcile::{Start, reconcile},
+    run::{Outcome, Run},
+};
+use books::Pipe;
+
+impl Run {
+    /// Runs to the end, a stop or a failure. Every stream has an outcome; `Err` only when nothing could start
+    /// (the two memories disagree, the fence is stale, the destination refuses the plan).
+    pub async fn run(self, stop: Stop) -> Result<Outcome> {
+        let pipe = guarded(prepare(self)).await?;
+        Ok(schedule::Schedule::new(pipe, stop).run().await)
+    }
+}
+
+/// Brings the two memories together and settles which generation of each stream this run reads.
+async fn prepare(run: Run) -> Result<Arc<Pipe>> {
+    modes_are_supported(&run)?;
+    let remembered = run.memory.load().await?;
+    let recalled = run.destination.recall(run.connection).await?;
+    if let Some(recall) = recalled.as_ref().filter(|r| r.fence > run.fence) {
+        return Err(Error::new(ErrorKind::Conflict, "a later run of this connection has taken over the destination")
+            .with("fence", run.fence)
+            .with("installed", recall.fence)
+            .fix("let that run finish, then run this one again"));
+    }
+    let start = reconcile(run.destination.capability().atomic, &remembered, recalled.as_ref(), run.settings.accept)?;
+    for note in &start.notes {
+        run.observer.note(None, note);
+    }
+    if !start.adopt.is_empty() {
+        run.memory.adopt(&start.adopt.scopes, &start.adopt.generations).await?;
+    }
+    let due: Vec<StreamName> = run.streams.iter().filter(|a| needs_generation(&start, a)).map(|a| a.selected.stream.name.clone()).collect();
+    let generations: BTreeMap<StreamName, u64> = start.generations.iter().map(|(s, g)| (s.clone(), g.number)).collect();
+    let pipe = Pipe::new(run, start.scopes, generations);
+    for stream in due {
+        pipe.draw(&stream).await?;
+    }
+    Ok(Arc::new(pipe))
+}
+
+/// A full read that ended starts anew; one that was interrupted goes on; changes are read in the generation of their first read.
+fn needs_generation(start: &Start, assignment: &crate::run::Assignment) -> bool {
+    match start.generations.get(&assignment.selected.stream.name) {
+        Some(generation) => start.restart || (generation.complete && assignment.selected.read == ReadMode::Full),
+        None => true,
+    }
+}
+
+fn modes_are_supported(run: &Run) -> Result<()> {
+    let capability = run.destination.capability();
+    match run.streams.iter().find(|a| !capability.modes.contains(&a.write)) {
+        None => Ok(()),
+        Some(assignment) => Err(Error::new(ErrorKind::Unsupported, "this destination cannot write in the mode that was asked for")
+            .with("stream", &assignment.selected.stream.name)
+            .with("mode", format!("{:?}", assignment.write).to_lowercase())
+            .fix("choose another --write")),
+    }
+}
+
+/// A connector's panic is its own failure and not the process's.
+async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(panicked("a connector")))
+}
+
+fn panicked(who: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("{who} panicked")).fix("report it with the log of this run; the other streams went on")
+}
+
+/// Whether a scope is the one that lanes of several streams share.
+fn is_shared(scope: &Scope) -> bool {
+    matches!(scope, Scope::Shared)
+}
