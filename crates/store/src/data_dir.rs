@@ -107,8 +107,14 @@ impl DataDir {
         let short = Short::of(&socket)?;
         match UnixStream::connect(&short.path).await {
             Ok(stream) => Ok(Some(stream)),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => Ok(None),
-            Err(e) => Err(file_error("the store's socket cannot be reached", &socket, e)),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(file_error("the store's socket cannot be reached", &socket, e))
+            }
+            // Not there yet, refused, or reset by an owner that dies just now: whoever asks looks again.
+            Err(e) => {
+                tracing::debug!(error = %e, "nobody listens on the store's socket");
+                Ok(None)
+            }
         }
     }
 }

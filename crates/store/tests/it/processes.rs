@@ -137,6 +137,60 @@ async fn when_the_owner_is_killed_a_remote_takes_over_in_the_middle_of_saves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_eight_processes_that_start_at_once_one_owns_and_one_claims() {
+    let desk = Desk::owner();
+    let mut others: Vec<_> = (0..8).map(|_| Other::start(desk.path(), How::default())).collect();
+    let roles: Vec<_> = others.iter().map(|o| o.hear().unwrap()).collect();
+    assert_eq!(roles.iter().filter(|r| *r == "Owner").count(), 1, "{roles:?}");
+    others.iter_mut().for_each(|o| o.say("claim x"));
+    let said: Vec<_> = others.iter().map(|o| o.hear().unwrap()).collect();
+    assert_eq!(said.iter().filter(|s| s.starts_with("claimed")).count(), 1, "{said:?}");
+    assert_eq!(said.iter().filter(|s| *s == "error Conflict").count(), 7, "{said:?}");
+}
+
+/// Four processes take turns at one connection while one after the other is killed, owner or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_under_kills_counts_without_a_gap_or_a_double() {
+    const KILLS: usize = 20;
+    let desk = Desk::owner();
+    let start = || {
+        let mut other = Other::start(desk.path(), How::default());
+        other.say("work x");
+        other
+    };
+    let mut crowd: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut said: Vec<String> = Vec::new();
+    for kill in 0..KILLS {
+        let enough = said.len() + 6 + kill % 5;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while said.len() < enough {
+            assert!(Instant::now() < deadline, "the crowd stands still after {said:?}");
+            said.extend(crowd.iter().flat_map(Other::overhear));
+            tokio::task::yield_now().await;
+        }
+        let killed = std::mem::replace(&mut crowd[kill * 7 % 4], start());
+        said.extend(killed.kill());
+    }
+    crowd.into_iter().for_each(|other| said.extend(other.kill()));
+    let mut saves: Vec<(u64, u64)> = Vec::new();
+    for word in &said {
+        match word.split(' ').collect::<Vec<_>>().as_slice() {
+            ["saved", number, fence] => saves.push((number.parse().unwrap(), fence.parse().unwrap())),
+            [role] => assert!(["Owner", "Remote"].contains(role), "{word}"),
+            _ => panic!("{word}"),
+        }
+    }
+    saves.sort_unstable();
+    assert!(saves.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1), "a number twice, or a fence that falls: {saves:?}");
+    let store = Store::open(desk.path(), &Context::real()).await.unwrap();
+    let stands = position(&store, "x").await;
+    let (told, last) = (saves.len() as u64, saves.last().unwrap().0);
+    assert!(last <= stands && stands - told <= (KILLS + 4) as u64, "told {told} up to {last}, kept {stands}");
+    store.close().await;
+    is_whole(&desk);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_remote_frees_its_claim_at_once() {
     let desk = Desk::owner();
     let seat = desk.open().await;
