@@ -42,5 +42,6 @@ suite!(
     a_reset_outranks_what_destinations_recall,
     schemas_are_kept_when_they_differ,
     many_savers_share_commits,
+    every_change_may_be_asked_twice,
     deleting_a_connection_leaves_nothing,
 );

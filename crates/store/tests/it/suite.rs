@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arrow_schema::{DataType, Field, Schema};
 use futures::future::join_all;
-use linkspan_core::{ErrorKind, Generation, Recalled, Scope, State};
-use linkspan_store::{NewConnection, Options, ResetOf, RunFilter, RunResult, RunStatus, schema_text};
+use linkspan_core::{Commit, ErrorKind, Generation, Recalled, Scope, State};
+use linkspan_store::{
+    LeaseKey, NewConnection, Options, Reply, Request, ResetOf, RunFilter, RunId, RunLogRecord, RunResult, RunStatus, schema_text,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -337,6 +339,46 @@ pub async fn many_savers_share_commits(desk: &Desk) {
     assert!(commits * 3 < requests, "{requests} requests took {commits} commits");
     let remembered = claim.memory().load().await.unwrap();
     assert!(remembered.scopes.len() == 32 && remembered.scopes.values().all(|r| r.number == 20));
+}
+
+/// A socket can break after the owner did what was asked and before it said so: then the same request comes again.
+pub async fn every_change_may_be_asked_twice(desk: &Desk) {
+    let seat = desk.open().await;
+    let twice = async |request: Request| {
+        let first = seat.store.ask(request.clone()).await.unwrap();
+        assert_eq!(seat.store.ask(request.clone()).await.unwrap(), first, "{request:?}");
+        first
+    };
+    let new = named("x");
+    let Reply::Connection(made) = twice(Request::PutConnection { new, drawn: Uuid::now_v7() }).await else { panic!() };
+    let (connection, run) = (made.id, RunId(Uuid::now_v7()));
+    let claim = Request::Claim { connection, run, new: sync(), ttl_ms: 30_000 };
+    let Reply::Claimed { fence, .. } = twice(claim).await else { panic!() };
+    let by = LeaseKey { connection, run, fence };
+    assert_eq!(twice(Request::Renew { runs: vec![run], ttl_ms: 30_000 }).await, Reply::Held(vec![run]));
+    let draw = async |id| twice(Request::DrawGeneration { by, stream: stream("t"), id }).await;
+    assert_eq!(draw(Uuid::now_v7()).await, Reply::Generation(1));
+    assert_eq!(draw(Uuid::now_v7()).await, Reply::Generation(2));
+    let state = State::new(1, json!({"at": 0.1 + 0.2}));
+    let commit = Commit { connection, scope: scope("t"), generation: 2, fence, previous: 0, number: 1, state: state.clone() };
+    twice(Request::Save { by, commits: vec![commit] }).await;
+    twice(Request::Complete { by, stream: stream("t"), generation: 2 }).await;
+    let scopes = BTreeMap::from([(scope("u"), Recalled { generation: 4, number: 2, state })]);
+    twice(Request::Adopt { by, scopes, generations: vec![(stream("u"), Generation { number: 4, complete: false })] }).await;
+    twice(Request::SawSchema { by, stream: stream("t"), schema: json!({"fields": []}) }).await;
+    let log = RunLogRecord { run, connection, lines: 1, bytes: 2, dropped: 3, rejects: 4, rejects_dropped: 5, closed_at_ms: 0 };
+    twice(Request::PutRunLog { log }).await;
+    let error = Some(json!({"kind": "timeout"}));
+    twice(Request::Finish { by, result: RunResult { status: RunStatus::Failed, stats: Value::Null, error } }).await;
+    assert_eq!(seat.store.schema_history(connection, &stream("t")).await.unwrap().len(), 1);
+
+    let reset = Request::Reset { connection, of: ResetOf::Streams(vec![stream("t"), stream("new")]), id: Uuid::now_v7() };
+    twice(reset).await;
+    let Reply::Memory { generations, .. } = seat.store.ask(Request::Load { connection }).await.unwrap() else { panic!() };
+    let numbers: BTreeMap<_, _> = generations.into_iter().map(|(s, g)| (s.name.to_string(), g.number)).collect();
+    assert_eq!(numbers, BTreeMap::from([("new".into(), 1), ("t".into(), 3), ("u".into(), 4)]));
+    twice(Request::ForgetRunLogs { runs: vec![run] }).await;
+    twice(Request::DeleteConnection { connection }).await;
 }
 
 pub async fn deleting_a_connection_leaves_nothing(desk: &Desk) {
