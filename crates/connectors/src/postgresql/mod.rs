@@ -4,7 +4,24 @@
 
 mod config;
 mod connect;
+mod ddl;
+mod destination;
+mod destination_book;
+mod destination_publish;
+mod destination_shape;
+mod encode;
+mod encode_fit;
+mod encode_numeric;
+mod encode_text;
 mod errors;
+mod merge;
+mod merge_keys;
+mod session;
+mod session_copy;
+mod session_link;
+mod session_rows;
+mod session_stream;
+mod session_table;
 mod sql;
 mod tls;
 mod types;
@@ -12,12 +29,13 @@ mod types;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use linkspan_core::{Checked, Connector, ConnectorType, Context, Result, Spec, UrlForm};
+use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Spec, UrlForm};
 use serde_json::json;
 
 pub use config::{PostgresConfig, SslMode};
 
 use connect::Server;
+use destination::PgDestination;
 use errors::PgResult;
 
 /// The catalog entry.
@@ -27,7 +45,7 @@ pub fn connector_type() -> ConnectorType {
         title: "PostgreSQL".into(),
         docs: include_str!("docs.md").into(),
         aliases: ["postgres", "pg", "rds", "rds_postgresql", "aurora_postgresql"].into_iter().map(Into::into).collect(),
-        roles: vec![],
+        roles: vec![Role::Destination],
         is_queryable: true,
         example: json!({"host": "db.example.com", "port": 5432, "database": "shop", "username": "reader", "password": "secret", "sslmode": "require"}),
         url: Some(UrlForm { schemes: &["postgres", "postgresql"], extensions: &[], config: config::of_url }),
@@ -63,6 +81,9 @@ impl Connector for Postgres {
             streams: usize::try_from(streams).ok(),
             latency: Duration::try_from(latency).unwrap_or_default(),
         })
+    }
+    fn destination(&self) -> Option<Arc<dyn Destination>> {
+        Some(Arc::new(PgDestination::new(self.server.clone(), self.config.swap)))
     }
 }
 
