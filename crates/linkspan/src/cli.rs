@@ -1,0 +1,259 @@
+//! The command line: verbs, options, help. It decides nothing; the verbs' own rooms do.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use linkspan_core::{ReadMode, Swap, WriteMode};
+
+use crate::errors::EXIT_CODES;
+
+/// Move rows between any two systems: one binary, nothing else to install.
+#[derive(Debug, Parser)]
+#[command(name = "linkspan", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES, after_long_help = TOP_EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  linkspan demo
+  linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' --mode incremental --cursor updated_at
+  linkspan sync -f project.yaml
+  linkspan connectors discover postgres://user@host/db
+  linkspan catalog list
+
+Exit codes:
+    0  done
+    1  internal error (please report it)
+    2  usage or configuration
+    3  authentication or permission
+    4  not found
+    5  unavailable or timed out
+    6  conflict (another run, another owner, a position that is lost)
+    7  data invalid, schema drift, or rows rejected
+    8  storage full
+    9  partial: some streams failed, the others are done
+  130  interrupted";
+
+/// Options of every verb.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t, env = "LINKSPAN_OUTPUT")]
+    pub output: OutputChoice,
+    /// When to use colours (NO_COLOR is honoured).
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub color: ColorChoice,
+    /// Where positions, runs and logs are kept [default: $XDG_DATA_HOME/linkspan, else ~/.local/share/linkspan].
+    #[arg(long, global = true, env = "LINKSPAN_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Say more on stderr (-vv: even more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputChoice {
+    /// Tables and sentences.
+    #[default]
+    Human,
+    /// JSON; a sync prints one event per line.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Watch rows move: generated data into Parquet and SQLite, then only the changes.
+    Demo(Demo),
+    /// Copy or keep copying streams from one system to another.
+    #[command(after_help = SYNC_EXAMPLES)]
+    Sync(Box<Sync>),
+    /// What this binary can speak to.
+    #[command(subcommand, after_help = CATALOG_EXAMPLES)]
+    Catalog(Catalog),
+    /// Test a system's address and see what it offers.
+    #[command(subcommand, visible_alias = "instances", after_help = CONNECTORS_EXAMPLES)]
+    Connectors(Connectors),
+    /// About project files.
+    #[command(subcommand)]
+    Project(Project),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  linkspan completions bash > ~/.local/share/bash-completion/completions/linkspan")]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  linkspan demo\n  linkspan demo --dir /tmp/demo")]
+pub struct Demo {
+    /// Where the demo puts everything. What an earlier demo left there is removed first.
+    #[arg(long, value_name = "DIR", default_value = "linkspan-demo")]
+    pub dir: PathBuf,
+}
+
+const SYNC_EXAMPLES: &str = "\
+FROM and TO are URLs (postgres://user@host/db, sqlite:./shop.db, csv:./x.csv, parquet:./out, s3://bucket/path,
+faker:, stdout:), paths of files whose ending says what they are (./x.csv), or names from a project file (with -f).
+
+Examples:
+  linkspan sync faker: sqlite:./shop.db
+  linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' --mode incremental --cursor updated_at
+  linkspan sync A B --stream public.t --mode incremental --cursor updated_at --write merge --key id --data-dir D
+  linkspan sync ./orders.csv stdout: | head
+  linkspan sync -f project.yaml --connection shop --dry-run
+
+The same command again moves only what is new: the position is kept in the data dir and, where the destination
+can, in the destination together with the rows.";
+
+#[derive(Args, Debug)]
+pub struct Sync {
+    /// Where rows come from: a URL, a file, or a connector of the project file.
+    #[arg(required_unless_present = "file")]
+    pub from: Option<String>,
+    /// Where rows go.
+    #[arg(required_unless_present = "file")]
+    pub to: Option<String>,
+    /// Run the connections of this project file (YAML).
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Only this connection of the project file; may be repeated.
+    #[arg(long, value_name = "NAME", requires = "file", conflicts_with = "from")]
+    pub connection: Vec<String>,
+    #[command(flatten)]
+    pub request: Request,
+    /// How many lanes move at once [default: the number of cores, at most 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Running")]
+    pub concurrency: Option<u16>,
+    /// Memory for rows in flight, in MB [default: 64].
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=1_048_576), help_heading = "Running")]
+    pub memory: Option<u32>,
+    /// Print the plan and touch nothing.
+    #[arg(long, help_heading = "Running")]
+    pub dry_run: bool,
+    /// The connection's name; its position belongs to it [default: made from FROM and TO].
+    #[arg(long, conflicts_with = "connection", help_heading = "Running")]
+    pub name: Option<String>,
+    /// Start again where the destination was replaced or emptied behind our back.
+    #[arg(long, help_heading = "Repair")]
+    pub accept: bool,
+    /// Go on from what the destination remembers, though this data dir is new.
+    #[arg(long, help_heading = "Repair")]
+    pub adopt: bool,
+    /// Forget the position and read everything again.
+    #[arg(long, help_heading = "Repair")]
+    pub reset: bool,
+}
+
+/// What is asked of a connection; flags override the project file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Request {
+    /// Which streams: names or patterns (`public.*`, `orders`, `*`) [default: all].
+    #[arg(short, long = "stream", visible_alias = "streams", value_name = "PATTERN", num_args = 1.., value_delimiter = ',', help_heading = "What")]
+    pub streams: Vec<String>,
+    /// How streams are read.
+    #[arg(short, long, value_parser = words(ReadMode::Full, &[("full", ReadMode::Full), ("incremental", ReadMode::Incremental), ("cdc", ReadMode::Cdc)]), help_heading = "What")]
+    pub mode: Option<ReadMode>,
+    /// The column that tells what is new.
+    #[arg(long, value_name = "COLUMN", help_heading = "What")]
+    pub cursor: Option<String>,
+    /// How rows are written.
+    #[arg(short, long, value_parser = words(WriteMode::Append, &[("append", WriteMode::Append), ("replace", WriteMode::Replace), ("merge", WriteMode::Merge)]), help_heading = "What")]
+    pub write: Option<WriteMode>,
+    /// The columns that identify a row.
+    #[arg(short, long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "What")]
+    pub key: Vec<String>,
+    /// Another name at the destination: a table for one stream, a schema for several.
+    #[arg(short, long, value_name = "NAME", help_heading = "What")]
+    pub target: Option<String>,
+    /// How a replaced table becomes visible: by its name, or by its rows (keeps views and grants).
+    #[arg(long, value_parser = words(Swap::Rename, &[("rename", Swap::Rename), ("rewrite", Swap::Rewrite)]), help_heading = "What")]
+    pub swap: Option<Swap>,
+}
+
+const CATALOG_EXAMPLES: &str = "Examples:\n  linkspan catalog list\n  linkspan catalog show postgresql";
+
+#[derive(Debug, Subcommand)]
+pub enum Catalog {
+    /// Every connector type.
+    List,
+    /// One type: its documentation, its fields, an example.
+    Show {
+        /// The type's name.
+        #[arg(value_name = "TYPE")]
+        name: String,
+    },
+}
+
+const CONNECTORS_EXAMPLES: &str = "\
+Examples:
+  linkspan connectors check postgres://user@host/db
+  linkspan connectors discover ./orders.csv
+  linkspan connectors discover shop -f project.yaml --output json";
+
+#[derive(Debug, Subcommand)]
+pub enum Connectors {
+    /// Reach the system and prove that the credentials work.
+    Check(At),
+    /// List the streams, their keys, cursors and columns.
+    Discover(At),
+}
+
+/// One system.
+#[derive(Args, Debug)]
+pub struct At {
+    /// A URL, a file, or a connector of the project file.
+    pub target: String,
+    /// The project file that names the connector.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Project {
+    /// Print the JSON Schema of project files, for editors.
+    Schema,
+    /// Check a project file without touching any system.
+    Check {
+        /// The project file.
+        file: PathBuf,
+    },
+}
+
+/// A parser for a word that stands for a value of core; clap lists the words in `--help` and names the nearest one.
+fn words<T: Clone + Copy + Send + std::marker::Sync + 'static>(
+    _: T,
+    table: &'static [(&'static str, T)],
+) -> impl clap::builder::TypedValueParser<Value = T> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(table.iter().map(|(word, _)| *word))
+        .map(move |word| table.iter().find(|(w, _)| *w == word).map_or(table[0].1, |(_, value)| *value))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn long_help_lists_the_same_exit_codes() {
+        assert!(super::TOP_EXAMPLES.ends_with(super::EXIT_CODES));
+    }
+}

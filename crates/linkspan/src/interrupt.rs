@@ -1,0 +1,38 @@
+//! Ctrl-C and SIGTERM: once is a clean stop, twice is now.
+
+use std::sync::Arc;
+
+use linkspan_core::{Error, ErrorKind, Result, Stop, Stopper};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{errors::Exit, terminal::Terminal};
+
+/// Listens from now on; what is answered hears of the first signal, the second ends the process.
+pub fn listen(terminal: Arc<Terminal>) -> Result<Stop> {
+    let (stopper, stop) = Stopper::new();
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    let [interrupt, terminate] =
+        signals.map(|s| s.map_err(|e| Error::new(ErrorKind::Internal, "signals cannot be listened to").because(e)));
+    let (mut interrupt, mut terminate) = (interrupt?, terminate?);
+    tokio::spawn(async move {
+        either(&mut interrupt, &mut terminate).await;
+        terminal.err("stopping: what is committed stays, the same command goes on from there (again: stop at once)");
+        stopper.stop();
+        either(&mut interrupt, &mut terminate).await;
+        terminal.err("stopped at once: what was committed stays");
+        std::process::exit(i32::from(Exit::INTERRUPTED.0));
+    });
+    Ok(stop)
+}
+
+async fn either(a: &mut Signal, b: &mut Signal) {
+    tokio::select! { _ = a.recv() => {}, _ = b.recv() => {} }
+}
+
+/// Does a piece of work that has nothing to keep: a stop ends it.
+pub async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        result = work => result,
+        () = stop.wait() => Err(Error::new(ErrorKind::Canceled, "stopped before anything was moved").fix("run the same command again")),
+    }
+}

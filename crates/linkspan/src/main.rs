@@ -1,0 +1,117 @@
+//! The binary: settings, wiring, the command line. What each verb does lives in its own room.
+
+#![forbid(unsafe_code)]
+
+mod catalog;
+mod cli;
+mod connectors;
+mod dry;
+mod endpoint;
+mod errors;
+mod interrupt;
+mod job;
+mod progress;
+mod project;
+mod registry;
+mod report;
+mod sync;
+mod tally;
+mod terminal;
+mod watch;
+
+use std::{process::ExitCode, sync::Arc};
+
+use clap::{CommandFactory, Parser, error::ErrorKind as Usage};
+use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
+
+use crate::{
+    cli::{Cli, Common, Project, Verb},
+    errors::Exit,
+    terminal::Terminal,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let terminal = Arc::new(Terminal::new(cli.common.output, cli.common.color));
+    speak(&cli.common);
+    let exit = match run(cli, &terminal) {
+        Ok(exit) => exit,
+        Err(e) => errors::report(&e, &terminal),
+    };
+    ExitCode::from(exit.0)
+}
+
+fn usage(e: &clap::Error) -> ExitCode {
+    // A pipe that was closed (`--help | head`) is no reason to fail.
+    let _ = e.print();
+    match e.kind() {
+        Usage::DisplayHelp | Usage::DisplayVersion => ExitCode::from(Exit::OK.0),
+        _ => ExitCode::from(Exit::USAGE.0),
+    }
+}
+
+/// Diagnostics on stderr: `-v`, `-vv`, or a filter in LINKSPAN_LOG.
+fn speak(common: &Common) {
+    let filter = match (std::env::var("LINKSPAN_LOG"), common.verbose) {
+        (Ok(filter), _) => filter,
+        (_, 0) => return,
+        (_, 1) => "linkspan=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
+        _ => "info,linkspan=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let _ = subscriber.try_init();
+}
+
+fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
+    match cli.verb {
+        Verb::Catalog(verb) => catalog::run(&verb, terminal)?,
+        Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema())),
+        Verb::Project(Project::Check { file }) => project_check(&file, terminal)?,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "linkspan", &mut script);
+            terminal.out(String::from_utf8_lossy(&script).trim_end());
+        }
+        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context()?, terminal))?,
+        Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context()?, terminal.clone())),
+        Verb::Demo(_) => {}
+    }
+    Ok(Exit::OK)
+}
+
+fn project_check(file: &std::path::Path, terminal: &Terminal) -> Result<()> {
+    let project = project::Project::read(file)?;
+    let registry = registry::Registry::new();
+    for name in project.content.connectors.keys() {
+        endpoint::Endpoint::find(name, &registry, Some(&project))?.open(Context::real(), Some(&project))?;
+    }
+    let (connectors, connections) = (project.content.connectors.len(), project.content.connections.len());
+    let answer = serde_json::json!({ "ok": true, "file": project.file, "connectors": connectors, "connections": connections });
+    terminal.show(&answer, |paint| format!("{} {connectors} connectors, {connections} connections", paint.good("ok")));
+    Ok(())
+}
+
+/// What connectors are lent: the real machine, with the failpoints that a test asked for.
+fn context() -> Result<Context> {
+    let failpoints = match std::env::var("LINKSPAN_FAILPOINTS") {
+        Ok(text) => Failpoints::parse(&text)?,
+        Err(_) => Failpoints::default(),
+    };
+    Ok(Context::with_failpoints(failpoints))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Internal, "the runtime cannot be started").because(e))
+}

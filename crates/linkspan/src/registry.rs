@@ -1,0 +1,152 @@
+//! Every connector type of this binary, and how a word on the command line becomes one of them.
+
+use std::path::Path;
+
+use linkspan_core::{ConnectorType, Error, ErrorKind, Result, UrlForm, suggest};
+use serde_json::Value;
+
+use crate::endpoint::Endpoint;
+
+/// Every type, in catalog order.
+pub struct Registry(Vec<ConnectorType>);
+
+impl Registry {
+    pub fn new() -> Self {
+        Self(linkspan_connectors::all())
+    }
+    pub fn types(&self) -> &[ConnectorType] {
+        &self.0
+    }
+    /// A type by name or alias; the error names the nearest one.
+    pub fn named(&self, name: &str) -> Result<&ConnectorType> {
+        self.0.iter().find(|t| t.answers_to(name)).ok_or_else(|| {
+            let names: Vec<&str> = self.0.iter().map(|t| t.spec.name.as_ref()).collect();
+            let every = self.0.iter().flat_map(|t| t.spec.aliases.iter().map(AsRef::as_ref)).chain(names.iter().copied());
+            let fix = suggest::did_you_mean(name, every).unwrap_or_else(|| format!("the types are: {}", names.join(", ")));
+            Error::new(ErrorKind::NotFound, format!("there is no connector type `{name}`")).fix(fix)
+        })
+    }
+    /// What a URL or a file's path stands for: by scheme, then by the file's ending, then by what lies at the path.
+    pub fn resolve(&self, text: &str) -> Result<Endpoint> {
+        if let Some(scheme) = scheme(text) {
+            return self.by_scheme(scheme, text);
+        }
+        let path = text.split_once('?').map_or(text, |(path, _)| path);
+        if let Some((kind, form)) = self.by_ending(path).or_else(|| self.by_content(Path::new(path))) {
+            return Ok(Endpoint::new(kind.clone(), (form.config)(text)?));
+        }
+        Err(self.unknown(text, path))
+    }
+    fn by_scheme(&self, scheme: &str, text: &str) -> Result<Endpoint> {
+        let found =
+            self.forms().find(|(_, form)| form.schemes.contains(&scheme)).or_else(|| self.forms().find(|(t, _)| t.answers_to(scheme)));
+        if let Some((kind, form)) = found {
+            return Ok(Endpoint::new(kind.clone(), (form.config)(text)?));
+        }
+        let known = self.schemes();
+        let nearest = suggest::did_you_mean(scheme, known.iter().copied()).map(|s| format!("{s} ")).unwrap_or_default();
+        Err(Error::new(ErrorKind::ConfigInvalid, format!("no connector answers to `{scheme}:`"))
+            .fix(format!("{nearest}(known: {})", known.iter().map(|s| format!("{s}:")).collect::<Vec<_>>().join(" "))))
+    }
+    fn by_ending(&self, path: &str) -> Option<(&ConnectorType, UrlForm)> {
+        let lower = path.to_lowercase();
+        let bare = [".gz", ".zst", ".zstd"].iter().find_map(|c| lower.strip_suffix(c));
+        let fits = |form: &UrlForm, path: &str| form.extensions.iter().any(|e| path.ends_with(e));
+        let whole = self.forms().find(|(_, form)| fits(form, &lower));
+        whole.or_else(|| bare.and_then(|bare| self.forms().find(|(_, form)| fits(form, bare))))
+    }
+    /// A folder is what the files in it are.
+    fn by_content(&self, path: &Path) -> Option<(&ConnectorType, UrlForm)> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(path).ok()?.filter_map(|f| f.ok()).map(|f| f.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names.iter().find_map(|name| self.by_ending(name))
+    }
+    fn unknown(&self, text: &str, path: &str) -> Error {
+        let shown = linkspan_core::mask_url(text);
+        let endings: Vec<&str> = self.forms().flat_map(|(_, f)| f.extensions.iter().copied()).collect();
+        let known = self.schemes();
+        if Path::new(path).exists() {
+            return Error::new(ErrorKind::ConfigInvalid, "the path's ending does not say what it is")
+                .with("path", shown)
+                .fix(format!("put the type before it (`csv:{path}`), or use one of the endings {}", endings.join(" ")));
+        }
+        let nearest = suggest::nearest(text, known.iter().copied()).map(|s| format!("did you mean `{s}:`? ")).unwrap_or_default();
+        Error::new(ErrorKind::ConfigInvalid, "this is neither a URL nor a file with a known ending").with("given", shown).fix(format!(
+            "{nearest}write a URL ({}) or a path that ends in one of {}",
+            shorthand(&known),
+            endings.join(" ")
+        ))
+    }
+    fn forms(&self) -> impl Iterator<Item = (&ConnectorType, UrlForm)> {
+        self.0.iter().filter_map(|t| t.spec.url.map(|form| (t, form)))
+    }
+    fn schemes(&self) -> Vec<&'static str> {
+        self.forms().flat_map(|(_, form)| form.schemes.iter().copied()).collect()
+    }
+    /// A config for a type by name, as project files give it.
+    pub fn typed(&self, name: &str, config: impl FnOnce(&Value) -> Value) -> Result<Endpoint> {
+        let kind = self.named(name)?;
+        Ok(Endpoint::new(kind.clone(), config(&kind.config_schema())))
+    }
+}
+
+fn shorthand(schemes: &[&str]) -> String {
+    schemes.iter().map(|s| format!("{s}:")).collect::<Vec<_>>().join(" ")
+}
+
+/// The scheme of `scheme:...`; a single letter is a drive, and a path with a colon in it is a path.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once(':')?;
+    let valid = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-'));
+    valid.then_some(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_scheme_names_the_nearest_and_all() {
+        let e = Registry::new().resolve("fakr:").err().expect("unknown");
+        let fix = e.suggested_fix().unwrap();
+        assert!(fix.starts_with("did you mean \"faker\"?") && fix.contains("known:"), "{fix}");
+    }
+
+    #[test]
+    fn an_unknown_word_says_what_would_do() {
+        let e = Registry::new().resolve("nothing-here").err().expect("unknown");
+        assert!(e.suggested_fix().unwrap().contains("write a URL"), "{e:?}");
+    }
+
+    #[test]
+    fn a_drive_letter_and_a_dotted_path_are_no_schemes() {
+        assert_eq!((scheme("C:\\x"), scheme("./a:b"), scheme("s3://b/p")), (None, None, Some("s3")));
+    }
+
+    #[test]
+    fn every_types_example_opens() {
+        for t in Registry::new().types() {
+            let opened = t.open(t.spec.example.clone(), linkspan_core::Context::real());
+            assert!(opened.is_ok(), "{}: {:?}", t.spec.name, opened.err());
+        }
+    }
+
+    #[test]
+    fn no_two_types_share_a_name_or_a_scheme() {
+        let registry = Registry::new();
+        let mut words: Vec<String> =
+            registry.types().iter().flat_map(|t| std::iter::once(&t.spec.name).chain(&t.spec.aliases)).map(|s| s.to_string()).collect();
+        words.sort();
+        let before = words.len();
+        words.dedup();
+        assert_eq!(before, words.len());
+        let mut schemes = registry.schemes();
+        schemes.sort_unstable();
+        let before = schemes.len();
+        schemes.dedup();
+        assert_eq!(before, schemes.len(), "{schemes:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Sees a run for the person, the log and the rejects file at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use linkspan_core::{Changes, StreamName, WriteStats};
+use linkspan_engine::run::{Observer, StreamEnd, StreamOutcome};
+use linkspan_store::{Claim, Level, RunLog, Store};
+use serde_json::json;
+
+use crate::tally::Tally;
+
+/// The observer of a real run. It holds the claim, because only a claimed run has files.
+pub struct Watch {
+    pub tally: Arc<Tally>,
+    log: Option<RunLog>,
+    store: Store,
+    claim: Mutex<Option<Claim>>,
+}
+
+impl Watch {
+    pub fn new(tally: Arc<Tally>, store: Store, claim: Claim) -> Self {
+        // A log that cannot be made (a full disk) is no reason not to move rows.
+        let log = store.run_log(&claim).inspect_err(|e| tally.note(format!("this run has no log: {e}"))).ok();
+        Self { tally, log, store, claim: Mutex::new(Some(claim)) }
+    }
+    pub fn log(&self, level: Level, message: &str, fields: &[(&str, serde_json::Value)]) {
+        if let Some(log) = &self.log {
+            log.write(level, None, message, fields);
+        }
+    }
+    /// The claim, to finish it; from then on nothing is written.
+    pub fn release(&self) -> Option<Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+    fn line(&self, level: Level, stream: Option<&StreamName>, message: &str, fields: &[(&str, serde_json::Value)]) {
+        if let Some(log) = &self.log {
+            log.write(level, stream, message, fields);
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn lanes(&self, stream: &StreamName, estimated_rows: Option<u64>, estimated_bytes: Option<u64>) {
+        self.tally.expect(stream, estimated_rows, estimated_bytes);
+    }
+    fn read(&self, stream: &StreamName, rows: u64, bytes: u64) {
+        self.tally.read(stream, rows, bytes);
+    }
+    fn committed(&self, stream: &StreamName, stats: WriteStats) {
+        self.tally.committed(stream, stats);
+        let fields = [("written", json!(stats.written)), ("duplicates", json!(stats.duplicates)), ("rejected", json!(stats.rejected))];
+        self.line(Level::Debug, Some(stream), "committed", &fields);
+    }
+    fn note(&self, stream: Option<&StreamName>, text: &str) {
+        self.line(Level::Info, stream, text, &[]);
+        self.tally.note(stream.map_or_else(|| format!("note: {text}"), |s| format!("note: {s}: {text}")));
+    }
+    fn changes(&self, stream: &StreamName, changes: &Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(claim) = claim.as_ref() else { return };
+        match self.store.rejects(claim) {
+            Ok(rejects) => rejects.write(stream, changes),
+            Err(e) => tracing::warn!(error = %e, "the rejects file cannot be made"),
+        }
+    }
+    fn ended(&self, stream: &StreamName, outcome: &StreamOutcome) {
+        self.tally.ended(stream);
+        let fields = [("read", json!(outcome.read_rows)), ("written", json!(outcome.stats.written))];
+        match &outcome.ended {
+            StreamEnd::Completed => self.line(Level::Info, Some(stream), "completed", &fields),
+            StreamEnd::Stopped => self.line(Level::Info, Some(stream), "stopped", &fields),
+            StreamEnd::Parked(e) => self.line(Level::Warn, Some(stream), "parked", &[("error", e.to_json())]),
+            StreamEnd::Failed(e) => self.line(Level::Error, Some(stream), "failed", &[("error", e.to_json())]),
+        }
+    }
+}
