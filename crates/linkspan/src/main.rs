@@ -5,6 +5,7 @@
 mod catalog;
 mod cli;
 mod connectors;
+mod demo;
 mod dry;
 mod endpoint;
 mod errors;
@@ -80,7 +81,7 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
         }
         Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context()?, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context()?, terminal.clone())),
-        Verb::Demo(_) => {}
+        Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context()?, terminal.clone())),
     }
     Ok(Exit::OK)
 }

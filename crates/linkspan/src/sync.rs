@@ -10,7 +10,7 @@ use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result
 use linkspan_engine::{
     gate::{PolicyGate, Transactions},
     plan::{self, Plan},
-    run::{Accept, Observer, Outcome, Run, Settings},
+    run::{Accept, Observer, Run, Settings},
 };
 use linkspan_store::{Level, NewConnection, NewRun, ResetOf, RunResult, RunStatus, Store};
 use serde_json::json;

@@ -43,7 +43,8 @@ pub struct ConnectorEntry {
     pub config: Option<serde::de::IgnoredAny>,
     /// The short form, as on the command line: `postgres://user:${PASSWORD}@host/db`, `parquet:./out`.
     pub url: Option<String>,
-    /// For people.
+    /// For people; nothing reads it.
+    #[allow(dead_code, reason = "it is there to be written")]
     pub description: Option<String>,
 }
 
