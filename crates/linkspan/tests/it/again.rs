@@ -1,0 +1,96 @@
+//! The same command again moves only what is new.
+
+use crate::program::{Place, counts};
+
+const SMALL: &str = "faker:?customers=2000&orders=8000";
+
+#[test]
+fn the_same_command_again_moves_only_what_is_new() {
+    let place = Place::new();
+    let args = ["sync", SMALL, "sqlite:./shop.db", "--mode", "incremental", "--output", "json"];
+    let first = place.run(&args).succeeds().summary();
+    assert_eq!((counts(&first, "customers"), counts(&first, "orders")), ((2000, 2000), (8000, 8000)), "{first:#}");
+    let second = place.run(&args).succeeds().summary();
+    let (read, _) = counts(&second, "orders");
+    assert!(read > 0 && read < 400, "a round of changes, not everything: {second:#}");
+    let ids = place.sqlite("shop.db", "SELECT count(*), count(DISTINCT id) FROM orders");
+    let (rows, distinct) = ids.split_once('|').unwrap();
+    assert_eq!(rows, distinct);
+}
+
+#[test]
+fn a_full_sync_replaces() {
+    let place = Place::new();
+    for _ in 0..2 {
+        let summary = place.run(&["sync", SMALL, "sqlite:./shop.db", "--output", "json"]).succeeds().summary();
+        assert_eq!(counts(&summary, "orders"), (8000, 8000));
+        assert_eq!(place.sqlite("shop.db", "SELECT count(*) FROM orders"), "8000");
+    }
+}
+
+#[test]
+fn another_selection_shares_the_connection_and_another_name_does_not() {
+    let place = Place::new();
+    let sync = |more: &[&str]| {
+        let args = [&["sync", SMALL, "sqlite:./shop.db", "--mode", "incremental", "--output", "json"], more].concat();
+        place.run(&args).succeeds().summary()
+    };
+    let one = sync(&["--stream", "customers"]);
+    let both = sync(&["--stream", "customers", "--stream", "orders"]);
+    assert_eq!(one["connection"], both["connection"]);
+    assert!(counts(&both, "customers").0 < 2000, "{both:#}");
+    assert_eq!(counts(&both, "orders").0, 8000);
+    let named = sync(&["--stream", "customers", "--name", "other", "--target", "other_*"]);
+    assert_eq!((named["connection"].as_str(), counts(&named, "customers").0), (Some("other"), 2000), "{named:#}");
+}
+
+#[test]
+fn a_dry_run_touches_nothing() {
+    let place = Place::new();
+    let said = place.run(&["sync", SMALL, "sqlite:./shop.db", "--mode", "incremental", "--dry-run"]).succeeds();
+    for word in ["customers", "incremental", "merge", "id", "a table of 10 columns is made", "nothing was changed"] {
+        assert!(said.out.contains(word), "{word}: {}", said.out);
+    }
+    assert!(!place.path("data").exists() && !place.path("shop.db").exists());
+    let plan = place.run(&["sync", SMALL, "sqlite:./shop.db", "--dry-run", "--output", "json"]).succeeds().json();
+    assert_eq!((&plan["event"], &plan["streams"][0]["write"]), (&"plan".into(), &"replace".into()), "{plan:#}");
+}
+
+#[test]
+fn a_reset_reads_everything_again() {
+    let place = Place::new();
+    let args = ["sync", SMALL, "sqlite:./shop.db", "--mode", "incremental", "--stream", "customers", "--output", "json"];
+    place.run(&args).succeeds();
+    let again = place.run(&[&args[..], &["--reset"]].concat()).succeeds().summary();
+    assert_eq!(counts(&again, "customers").0, 2000, "{again:#}");
+    assert_eq!(place.sqlite("shop.db", "SELECT count(*) FROM customers"), "2000");
+}
+
+#[test]
+fn rows_on_stdout_are_alone_there() {
+    let place = Place::new();
+    let said = place.run(&["sync", "faker:?customers=3&orders=0", "stdout:", "--stream", "customers"]).succeeds();
+    assert_eq!(said.lines().len(), 3, "{said:#?}");
+    assert_eq!(said.lines()[0]["id"], 1);
+}
+
+#[test]
+fn piped_progress_is_lines_without_control_characters() {
+    let place = Place::new();
+    let said = place.run(&["sync", SMALL, "sqlite:./shop.db"]).succeeds();
+    assert!(!said.err.contains(['\u{1b}', '\r']), "{:?}", said.err);
+    assert!(said.out.contains("8,000") && said.out.contains("rows/s"), "{}", said.out);
+}
+
+#[test]
+fn the_demo_shows_both_runs_and_three_answers() {
+    let place = Place::new();
+    let said = place.run(&["demo", "--output", "json"]).succeeds();
+    let lines = said.lines();
+    let summaries: Vec<_> = lines.iter().filter(|l| l["event"] == "summary").collect();
+    assert_eq!(summaries.len(), 4, "{said:#?}");
+    assert_eq!(counts(summaries[0], "orders").0, 800_000);
+    assert!(counts(summaries[3], "orders").0 < 80_000);
+    assert_eq!(lines.iter().filter(|l| l["event"] == "query" && l["rows"].as_array().is_some_and(|r| !r.is_empty())).count(), 3);
+    assert!(place.path("linkspan-demo/shop.db").exists() && !place.path("data").exists());
+}

@@ -1,0 +1,10 @@
+//! The whole program as a user runs it: exit codes, words, files; against real systems.
+
+mod again;
+mod basics;
+mod program;
+mod project;
+mod secrets;
+mod stops;
+mod wrong_files;
+mod wrong_postgres;

@@ -1,0 +1,69 @@
+//! Bad input with files: broken CSV and Parquet, full disks, missing folders.
+
+use crate::program::Place;
+
+#[test]
+fn a_csv_that_is_not_utf8_is_placed() {
+    let place = Place::new();
+    place.write("x.csv", b"id,name\n1,good\n2,b\xffad\n");
+    let said = place.run(&["sync", "./x.csv?encoding=utf-8", "sqlite:./out.db"]).refuses(7, &["x.csv", "UTF-8"]);
+    assert!(said.err.contains('3'), "the line is named: {}", said.err);
+    assert!(!said.err.contains("ad\n"), "values are not shown");
+}
+
+#[test]
+fn a_truncated_parquet_file_is_refused() {
+    let place = Place::new();
+    place.run(&["sync", "faker:?customers=2000&orders=0", "parquet:./good", "--stream", "customers"]).succeeds();
+    let mut files = vec![place.path("good")];
+    let whole = loop {
+        let Some(at) = files.pop() else { panic!("a Parquet file was written") };
+        if at.is_dir() {
+            files.extend(std::fs::read_dir(at).unwrap().map(|f| f.unwrap().path()));
+        } else if at.extension().is_some_and(|e| e == "parquet") {
+            break std::fs::read(at).unwrap();
+        }
+    };
+    for length in [0, 3, whole.len() / 2, whole.len() - 1] {
+        place.write("x.parquet", &whole[..length]);
+        place.run(&["sync", "./x.parquet", "sqlite:./out.db"]).refuses(7, &["x.parquet"]);
+    }
+    place.write("x.parquet", &whole);
+    place.run(&["sync", "./x.parquet", "sqlite:./out.db"]).succeeds();
+}
+
+#[test]
+fn a_file_that_is_not_there_is_not_found() {
+    let place = Place::new();
+    place.run(&["sync", "./nope.csv", "sqlite:./out.db"]).refuses(4, &["nope.csv"]);
+    place.run(&["sync", "sqlite:./nope.db", "parquet:./out"]).refuses(4, &["nope.db"]);
+    place.run(&["sync", "faker:", "sqlite:./no/such/folder/x.db"]).refuses(4, &["no/such/folder"]);
+    place.write("notes.txt", "hello");
+    place.run(&["sync", "./notes.txt", "stdout:"]).refuses(2, &["csv:./notes.txt"]);
+    assert!(!place.path("nope.db").exists());
+}
+
+#[test]
+fn a_full_disk_says_so_and_the_next_run_goes_on() {
+    let place = Place::new();
+    for to in ["parquet:./out", "sqlite:./out.db", "jsonl:./out"] {
+        let sync = |limit: &str| place.shell(&format!("{limit} linkspan sync 'faker:?customers=60000&orders=0' {to} --stream customers --output json"));
+        // A limit on the size of any file is the full disk that needs no rights.
+        let full = sync("ulimit -f 1024;");
+        assert_eq!(full.code, 8, "{to}: {full:#?}");
+        assert!(full.out.contains("storage_full") && full.out.contains("suggested_fix"), "{full:#?}");
+        let after = sync("").succeeds().summary();
+        assert_eq!(after["status"], "completed", "{after:#}");
+    }
+}
+
+#[test]
+fn an_sqlite_table_of_somebody_else_is_left_as_it_is() {
+    let place = Place::new();
+    rusqlite::Connection::open(place.path("out.db")).unwrap().execute_batch("CREATE TABLE customers (id TEXT, other INT NOT NULL); INSERT INTO customers VALUES ('mine', 1)").unwrap();
+    for mode in ["full", "incremental"] {
+        let said = place.run(&["sync", "faker:?customers=9&orders=0", "sqlite:./out.db", "--stream", "customers", "--mode", mode]);
+        assert!(matches!(said.code, 6 | 7) && said.err.contains("fix:") && said.err.contains("customers"), "{said:#?}");
+        assert_eq!(place.sqlite("out.db", "SELECT * FROM customers"), "mine|1");
+    }
+}
