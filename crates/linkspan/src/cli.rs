@@ -10,7 +10,7 @@ use crate::errors::EXIT_CODES;
 
 /// Move rows between any two systems: one binary, nothing else to install.
 #[derive(Debug, Parser)]
-#[command(name = "linkspan", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES, after_long_help = TOP_EXAMPLES)]
+#[command(name = "linkspan", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES, after_long_help = TOP_EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,
@@ -21,7 +21,8 @@ pub struct Cli {
 const TOP_EXAMPLES: &str = "\
 Examples:
   linkspan demo
-  linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' --mode incremental --cursor updated_at
+  linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' \\
+    --mode incremental --cursor updated_at
   linkspan sync -f project.yaml
   linkspan connectors discover postgres://user@host/db
   linkspan catalog list
@@ -34,34 +35,34 @@ Exit codes:
     4  not found
     5  unavailable or timed out
     6  conflict (another run, another owner, a position that is lost)
-    7  data invalid, schema drift, or rows rejected
+    7  data invalid or schema drift
     8  storage full
     9  partial: some streams failed, the others are done
   130  interrupted";
 
+const EVERYWHERE: &str = "With every verb";
+
 /// Options of every verb.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t, env = "LINKSPAN_OUTPUT")]
+    /// How results are printed; with json a sync prints one event per line.
+    #[arg(long, global = true, value_enum, default_value_t, env = "LINKSPAN_OUTPUT", hide_env_values = true, help_heading = EVERYWHERE)]
     pub output: OutputChoice,
     /// When to use colours (NO_COLOR is honoured).
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = EVERYWHERE)]
     pub color: ColorChoice,
     /// Where positions, runs and logs are kept [default: $XDG_DATA_HOME/linkspan, else ~/.local/share/linkspan].
-    #[arg(long, global = true, env = "LINKSPAN_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(long, global = true, env = "LINKSPAN_DATA_DIR", value_name = "DIR", hide_env_values = true, help_heading = EVERYWHERE)]
     pub data_dir: Option<PathBuf>,
     /// Say more on stderr (-vv: even more).
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputChoice {
-    /// Tables and sentences.
     #[default]
     Human,
-    /// JSON; a sync prints one event per line.
     Json,
 }
 
@@ -106,18 +107,21 @@ pub struct Demo {
 }
 
 const SYNC_EXAMPLES: &str = "\
-FROM and TO are URLs (postgres://user@host/db, sqlite:./shop.db, csv:./x.csv, parquet:./out, s3://bucket/path,
-faker:, stdout:), paths of files whose ending says what they are (./x.csv), or names from a project file (with -f).
+FROM and TO are URLs (postgres://user@host/db, sqlite:./shop.db, csv:./x.csv, parquet:./out,
+s3://bucket/path, faker:, stdout:), files whose ending says what they are (./x.csv), or names of
+connectors in a project file (with -f).
 
 Examples:
   linkspan sync faker: sqlite:./shop.db
-  linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' --mode incremental --cursor updated_at
-  linkspan sync A B --stream public.t --mode incremental --cursor updated_at --write merge --key id --data-dir D
+  linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' \\
+    --mode incremental --cursor updated_at
+  linkspan sync A B --stream public.t --mode incremental --cursor updated_at \\
+    --write merge --key id --data-dir D
   linkspan sync ./orders.csv stdout: | head
   linkspan sync -f project.yaml --connection shop --dry-run
 
-The same command again moves only what is new: the position is kept in the data dir and, where the destination
-can, in the destination together with the rows.";
+The same command again moves only what is new: the position is kept in the data dir and, where the
+destination can, in the destination together with the rows.";
 
 #[derive(Args, Debug)]
 pub struct Sync {

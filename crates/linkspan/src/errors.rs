@@ -50,7 +50,7 @@ Exit codes:
     4  not found
     5  unavailable or timed out
     6  conflict (another run, another owner, a position that is lost)
-    7  data invalid, schema drift, or rows rejected
+    7  data invalid or schema drift
     8  storage full
     9  partial: some streams failed, the others are done
   130  interrupted";

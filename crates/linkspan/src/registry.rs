@@ -12,7 +12,9 @@ pub struct Registry(Vec<ConnectorType>);
 
 impl Registry {
     pub fn new() -> Self {
-        Self(linkspan_connectors::all())
+        let mut all = linkspan_connectors::all();
+        all.extend(linkspan_lake_files::all());
+        Self(all)
     }
     pub fn types(&self) -> &[ConnectorType] {
         &self.0

@@ -123,7 +123,7 @@ pub fn table(headers: &[&str], right: &[&str], rows: Vec<Vec<String>>, paint: Pa
         }
     }
     if !paint.0 {
-        return table.trim_fmt();
+        return table.lines().map(|line| line[1.min(line.len())..].trim_end().to_owned()).collect::<Vec<_>>().join("\n");
     }
     table.to_string()
 }

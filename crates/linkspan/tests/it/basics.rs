@@ -5,7 +5,14 @@ use crate::program::Place;
 #[test]
 fn every_verbs_help_has_examples() {
     let place = Place::new();
-    for verb in [&["--help"][..], &["sync", "--help"], &["demo", "--help"], &["catalog", "--help"], &["connectors", "--help"], &["completions", "--help"]] {
+    for verb in [
+        &["--help"][..],
+        &["sync", "--help"],
+        &["demo", "--help"],
+        &["catalog", "--help"],
+        &["connectors", "--help"],
+        &["completions", "--help"],
+    ] {
         let said = place.run(verb).succeeds();
         assert!(said.out.contains("Example"), "{verb:?}: {}", said.out);
     }

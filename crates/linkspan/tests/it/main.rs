@@ -1,5 +1,7 @@
 //! The whole program as a user runs it: exit codes, words, files; against real systems.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod again;
 mod basics;
 mod program;

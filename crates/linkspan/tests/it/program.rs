@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, process::Command};
 
-use linkspan_testkit::process::Process;
 use serde_json::Value;
 
 /// A folder with its own data dir; the program runs in it and sees nothing of the developer's environment.
@@ -54,9 +53,6 @@ impl Place {
     }
     pub fn run(&self, args: &[&str]) -> Said {
         said(&mut self.command(args))
-    }
-    pub fn start(&self, args: &[&str]) -> Process {
-        Process::start(&mut self.command(args))
     }
     /// One query's answer from an SQLite file, rows joined by lines and columns by `|`.
     pub fn sqlite(&self, name: &str, sql: &str) -> String {

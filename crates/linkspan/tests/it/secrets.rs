@@ -36,9 +36,7 @@ async fn a_password_is_in_no_output_and_no_file() {
     let (_, rest) = db.url.split_once('@').unwrap();
     let url = format!("postgres://{role}:{password}@{rest}");
     let place = Place::new();
-    let file = format!(
-        "connectors:\n  pg:\n    type: postgresql\n    config: {{url: '${{CANARY_URL}}'}}\nconnections:\n  c: {{from: pg, to: 'sqlite:./p.db', streams: [public.t], mode: incremental, cursor: updated_at}}\n"
-    );
+    let file = "connectors:\n  pg:\n    type: postgresql\n    config: {url: '${CANARY_URL}'}\nconnections:\n  c: {from: pg, to: 'sqlite:./p.db', streams: [public.t], mode: incremental, cursor: updated_at}\n";
     place.write("p.yaml", file);
     let runs: Vec<Vec<&str>> = vec![
         vec!["-vv", "sync", &url, "sqlite:./x.db", "--stream", "public.t", "--mode", "incremental", "--cursor", "updated_at"],
@@ -71,7 +69,10 @@ fn a_mistake_beside_a_secret_does_not_show_it() {
         format!("{{host: h, password: {CANARY}, password: {CANARY}}}"),
         format!("{{host: h, password: '{CANARY}"),
     ] {
-        place.write("p.yaml", format!("connectors:\n  pg:\n    type: postgresql\n    config: {config}\nconnections:\n  c: {{from: pg, to: 'stdout:'}}\n"));
+        place.write(
+            "p.yaml",
+            format!("connectors:\n  pg:\n    type: postgresql\n    config: {config}\nconnections:\n  c: {{from: pg, to: 'stdout:'}}\n"),
+        );
         let said = place.run(&["sync", "-f", "p.yaml"]).refuses(2, &["p.yaml:4:"]);
         clean(&said);
         clean(&place.run(&["sync", "-f", "p.yaml", "--output", "json"]));

@@ -39,7 +39,11 @@ fn one_signal_is_a_clean_stop_that_keeps_what_is_committed() {
         again.signal(signal);
         again.wait(LONG);
         assert!(rows(&place) > kept);
-        assert_eq!(place.sqlite("x.db", "SELECT count(*) - count(DISTINCT id), max(id) - count(*) FROM customers"), "0|0", "no row twice, none left out");
+        assert_eq!(
+            place.sqlite("x.db", "SELECT count(*) - count(DISTINCT id), max(id) - count(*) FROM customers"),
+            "0|0",
+            "no row twice, none left out"
+        );
     }
 }
 
@@ -67,7 +71,8 @@ fn a_second_run_of_the_connection_is_refused_and_the_first_goes_on() {
     let error = second.lines().pop().unwrap();
     assert!(error["error"]["suggested_fix"].is_string(), "{error:#}");
     assert!(first.wait_at_most(Duration::from_millis(10)).is_none());
-    let other = place.run(&["sync", "faker:?customers=5&orders=0", "sqlite:./other.db", "--stream", "customers", "--output", "json"]).succeeds();
+    let other =
+        place.run(&["sync", "faker:?customers=5&orders=0", "sqlite:./other.db", "--stream", "customers", "--output", "json"]).succeeds();
     assert_eq!(counts(&other.summary(), "customers").0, 5, "another connection of the same data dir runs meanwhile");
     first.signal(Signal::Interrupt);
     assert_eq!(first.wait(LONG).code(), Some(130));

@@ -47,7 +47,9 @@ fn a_file_that_is_not_there_is_not_found() {
 fn a_full_disk_says_so_and_the_next_run_goes_on() {
     let place = Place::new();
     for to in ["parquet:./out", "sqlite:./out.db", "jsonl:./out"] {
-        let sync = |limit: &str| place.shell(&format!("{limit} linkspan sync 'faker:?customers=60000&orders=0' {to} --stream customers --output json"));
+        let sync = |limit: &str| {
+            place.shell(&format!("{limit} linkspan sync 'faker:?customers=60000&orders=0' {to} --stream customers --output json"))
+        };
         // A limit on the size of any file is the full disk that needs no rights.
         let full = sync("ulimit -f 1024;");
         assert_eq!(full.code, 8, "{to}: {full:#?}");
@@ -60,7 +62,10 @@ fn a_full_disk_says_so_and_the_next_run_goes_on() {
 #[test]
 fn an_sqlite_table_of_somebody_else_is_left_as_it_is() {
     let place = Place::new();
-    rusqlite::Connection::open(place.path("out.db")).unwrap().execute_batch("CREATE TABLE customers (id TEXT, other INT NOT NULL); INSERT INTO customers VALUES ('mine', 1)").unwrap();
+    rusqlite::Connection::open(place.path("out.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE customers (id TEXT, other INT NOT NULL); INSERT INTO customers VALUES ('mine', 1)")
+        .unwrap();
     for mode in ["full", "incremental"] {
         let said = place.run(&["sync", "faker:?customers=9&orders=0", "sqlite:./out.db", "--stream", "customers", "--mode", mode]);
         assert!(matches!(said.code, 6 | 7) && said.err.contains("fix:") && said.err.contains("customers"), "{said:#?}");

@@ -30,7 +30,8 @@ async fn shop() -> Option<TestDatabase> {
 fn refused(place: &Place, url: &str, more: &[&str], code: i32, words: &[&str]) -> Said {
     let said = place.run(&[&["sync", url, "sqlite:./out.db"], more].concat()).refuses(code, words);
     if place.path("out.db").exists() {
-        let tables = place.sqlite("out.db", "SELECT count(*) FROM sqlite_master WHERE name NOT LIKE '\\_linkspan%' ESCAPE '\\' AND type = 'table'");
+        let tables =
+            place.sqlite("out.db", "SELECT count(*) FROM sqlite_master WHERE name NOT LIKE '\\_linkspan%' ESCAPE '\\' AND type = 'table'");
         let rows = if tables == "0" { "0".to_owned() } else { place.sqlite("out.db", "SELECT count(*) FROM \"public.t\"") };
         assert_eq!(rows, "0", "{said:#?}");
     }
@@ -97,7 +98,8 @@ async fn a_table_that_may_not_be_read_is_a_matter_of_permission() {
     let role = linkspan_testkit::servers::unique("ls_reader");
     db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'; GRANT USAGE ON SCHEMA public TO {role}")).await;
     let url = url_with(&db.url, &format!("{role}:{SECRET}"));
-    let result = tokio::task::spawn_blocking(move || refused(&Place::new(), &url, &["--stream", "public.t"], 3, &["public.t", "GRANT"])).await;
+    let result =
+        tokio::task::spawn_blocking(move || refused(&Place::new(), &url, &["--stream", "public.t"], 3, &["public.t", "GRANT"])).await;
     db.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     result.unwrap();
 }
