@@ -1,10 +1,11 @@
 //! PostgreSQL as source and destination: binary COPY both ways, sliced snapshots, incremental reads that miss no late commit.
 
-#![allow(dead_code, reason = "the source and the destination join in the next commits")]
-
+mod catalog;
 mod config;
 mod connect;
+mod cutter;
 mod ddl;
+mod decode;
 mod destination;
 mod destination_book;
 mod destination_publish;
@@ -16,20 +17,30 @@ mod encode_text;
 mod errors;
 mod merge;
 mod merge_keys;
+mod numeric;
+mod part;
+mod query;
+mod reading;
 mod session;
 mod session_copy;
 mod session_link;
 mod session_rows;
 mod session_stream;
 mod session_table;
+mod snapshot;
+mod source;
 mod sql;
+mod states;
+mod tail;
 mod tls;
 mod types;
+mod window;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Spec, UrlForm};
+use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Source, Spec, UrlForm};
 use serde_json::json;
 
 pub use config::{PostgresConfig, SslMode};
@@ -37,6 +48,7 @@ pub use config::{PostgresConfig, SslMode};
 use connect::Server;
 use destination::PgDestination;
 use errors::PgResult;
+use source::PostgresSource;
 
 /// The catalog entry.
 pub fn connector_type() -> ConnectorType {
@@ -45,7 +57,7 @@ pub fn connector_type() -> ConnectorType {
         title: "PostgreSQL".into(),
         docs: include_str!("docs.md").into(),
         aliases: ["postgres", "pg", "rds", "rds_postgresql", "aurora_postgresql"].into_iter().map(Into::into).collect(),
-        roles: vec![Role::Destination],
+        roles: vec![Role::Source, Role::Destination],
         is_queryable: true,
         example: json!({"host": "db.example.com", "port": 5432, "database": "shop", "username": "reader", "password": "secret", "sslmode": "require"}),
         url: Some(UrlForm { schemes: &["postgres", "postgresql"], extensions: &[], config: config::of_url }),
@@ -84,6 +96,9 @@ impl Connector for Postgres {
     }
     fn destination(&self) -> Option<Arc<dyn Destination>> {
         Some(Arc::new(PgDestination::new(self.server.clone(), self.config.swap)))
+
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(PostgresSource { server: self.server.clone(), config: self.config.clone() }))
     }
 }
 
