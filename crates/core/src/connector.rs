@@ -135,7 +135,8 @@ fn config_error(name: &str, schema: &Value, e: &serde_json::Error) -> Error {
     // serde's texts name fields in backquotes and may quote the value that is wrong; a value may be a secret, so only names are kept.
     let field = text.split('`').nth(1).unwrap_or_default().to_owned();
     let mut error = match text.split(' ').next() {
-        Some("unknown") => {
+        // Of an unknown variant serde quotes the value; that one is told with what was expected, below.
+        Some("unknown") if text.starts_with("unknown field") => {
             let fix =
                 suggest::did_you_mean(&field, known.iter().copied()).unwrap_or_else(|| format!("the fields are: {}", known.join(", ")));
             Error::new(ErrorKind::ConfigInvalid, "the config has a field that this connector does not know").with("field", &field).fix(fix)
