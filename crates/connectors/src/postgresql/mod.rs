@@ -96,6 +96,7 @@ impl Connector for Postgres {
     }
     fn destination(&self) -> Option<Arc<dyn Destination>> {
         Some(Arc::new(PgDestination::new(self.server.clone(), self.config.swap)))
+    }
 
     fn source(&self) -> Option<Arc<dyn Source>> {
         Some(Arc::new(PostgresSource { server: self.server.clone(), config: self.config.clone() }))

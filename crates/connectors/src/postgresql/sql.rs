@@ -1,6 +1,6 @@
 //! SQL text: names and values quoted so that they stay names and values.
 
-use linkspan_core::{StreamName, Target};
+use linkspan_core::StreamName;
 
 /// `"name"`, with inner quotes doubled. Any name survives, in its own case.
 pub(super) fn ident(name: &str) -> String {
@@ -47,10 +47,6 @@ pub(super) fn qualified(namespace: Option<&str>, name: &str) -> String {
 
 pub(super) fn stream(name: &StreamName) -> String {
     qualified(name.namespace.as_deref(), &name.name)
-}
-
-pub(super) fn target(target: &Target) -> String {
-    qualified(target.namespace.as_deref(), &target.name)
 }
 
 /// `"a", "b"`.
