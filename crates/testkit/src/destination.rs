@@ -1,5 +1,10 @@
 //! The suite that every destination passes (T, C and D of the suites' list). A connector brings a harness and inherits the behaviour.
 
+mod bench;
+mod commits;
+mod modes;
+mod shapes;
+pub mod torture;
 mod trials;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A destination in memory that keeps the whole contract: fences, compare-and-set commits, generations, staging, recall.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -50,7 +50,7 @@ pub struct FakeDestination {
 struct Shared {
     capability: Mutex<Capability>,
     failpoints: Failpoints,
-    now: Mutex<Stored>,
+    now: Arc<Mutex<Stored>>,
     journal: Mutex<Vec<(Instant, Did)>>,
     slow: Mutex<BTreeMap<StreamName, Duration>>,
     burn: Mutex<Duration>,
@@ -82,6 +82,13 @@ impl FakeDestination {
         Self::with_failpoints(Atomic::None, Failpoints::default())
     }
     pub fn with_failpoints(atomic: Atomic, failpoints: Failpoints) -> Arc<Self> {
+        Self::over(Arc::default(), atomic, failpoints)
+    }
+    /// The same store, opened again: what a restarted process sees.
+    pub fn reopened(&self, atomic: Atomic, failpoints: Failpoints) -> Arc<Self> {
+        Self::over(self.shared.now.clone(), atomic, failpoints)
+    }
+    fn over(now: Arc<Mutex<Stored>>, atomic: Atomic, failpoints: Failpoints) -> Arc<Self> {
         let capability = Capability {
             modes: vec![WriteMode::Append, WriteMode::Replace, WriteMode::Merge],
             atomic,
@@ -98,7 +105,7 @@ impl FakeDestination {
         let shared = Shared {
             capability: Mutex::new(capability),
             failpoints,
-            now: Mutex::default(),
+            now,
             journal: Mutex::default(),
             slow: Mutex::default(),
             burn: Mutex::default(),
@@ -514,8 +521,19 @@ impl Session for FakeSession {
 }
 
 impl FakeDestination {
-    /// Streams of the connections that have staging, for assertions about leftovers.
-    pub fn staged_streams(&self) -> BTreeSet<StreamName> {
-        self.shared.now.lock().unwrap().staging.keys().map(|(_, s, _)| s.clone()).collect()
+    /// Loses every staged table, as no destination should.
+    pub fn drop_staging(&self) {
+        self.shared.now.lock().unwrap().staging.clear();
+    }
+    /// Makes the record stand where `commit` expects it, as no destination should.
+    pub fn stand_at(&self, commit: &Commit) {
+        let key = (commit.connection, commit.scope.clone());
+        let mut now = self.shared.now.lock().unwrap();
+        let record = Recalled { generation: commit.generation, number: commit.previous, state: commit.state.clone() };
+        now.records.insert(key, record);
+    }
+    /// Installs a fence whatever stands, as no destination should.
+    pub fn set_fence(&self, connection: ConnectionId, fence: u64) {
+        self.shared.now.lock().unwrap().fences.insert(connection, fence);
     }
 }

@@ -1,0 +1,3 @@
+//! The suites are tested by what they test: a good fake passes, and each broken one fails in the trial that names its fault.
+
+mod destination;
