@@ -13,9 +13,9 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
-    Batch, Capability, Commit, ConnectionId, Covers, Destination, Ended, Error, ErrorKind, Generation, Lane, Load, Memory, Message, Output,
-    Position, Publish, Recall, Recalled, Remembered, Result, Rows, SchemaPlan, Scope, Selected, Session, Source, Stop, Stream, StreamName,
-    TableShape, Target, WriteStats,
+    Batch, Capability, Changes, Commit, ConnectionId, Covers, Destination, Ended, Error, ErrorKind, Generation, Lane, Load, Memory,
+    Message, Output, Position, Publish, Recall, Recalled, Remembered, Result, Rows, SchemaPlan, Scope, Selected, Session, Source, Stop,
+    Stream, StreamName, TableShape, Target, WriteStats,
 };
 
 /// A source of faults that one seed decides. The same seed and the same order of calls give the same faults.
@@ -210,6 +210,9 @@ impl Session for ChaosSession {
     }
     async fn write(&mut self, rows: Batch) -> Result<()> {
         self.chaos.around("session.write", self.inner.write(rows)).await
+    }
+    fn take_changes(&mut self) -> Changes {
+        self.inner.take_changes()
     }
     async fn truncate(&mut self, stream: &StreamName) -> Result<()> {
         self.chaos.around("session.truncate", self.inner.truncate(stream)).await

@@ -61,8 +61,19 @@ pub trait DestinationHarness: Send + Sync + 'static {
 
 /// Runs every trial that the destination's capability asks for, and panics at the end with all that failed.
 pub async fn suite(harness: impl DestinationHarness) {
-    let harness = Arc::new(harness);
+    let trials = Trials::new(&harness.connector_type().spec.name, "destination");
+    run(harness, trials).await;
+}
+
+/// Runs the trials whose name contains `name`.
+pub async fn trial(harness: impl DestinationHarness, name: &str) {
     let mut trials = Trials::new(&harness.connector_type().spec.name, "destination");
+    trials.only(name);
+    run(harness, trials).await;
+}
+
+async fn run(harness: impl DestinationHarness, mut trials: Trials) {
+    let harness = Arc::new(harness);
     let context = harness.context(Failpoints::default());
     typed::trials(&mut trials, &harness.connector_type(), &harness.config(), context, &harness.bad_configs()).await;
     trials::run(&mut trials, harness.clone()).await;

@@ -211,18 +211,48 @@ fn parse_flag(text: &str) -> bool {
     }
 }
 
-/// Microseconds since 1970; a text without a zone is UTC.
+/// Microseconds since 1970; a text without a zone is UTC. By civil time, since instants of the last days of 9999 are beyond jiff's.
 pub fn parse_time(text: &str) -> i64 {
-    let mut spelled = text.trim().replacen(' ', "T", 1);
-    if spelled.ends_with("+00") {
-        spelled.push_str(":00");
+    let spelled = text.trim().replacen(' ', "T", 1);
+    let (civil, offset) = match spelled.strip_suffix('Z') {
+        Some(civil) => (civil, 0),
+        None => match spelled.rfind(['+', '-']).filter(|at| *at > 10) {
+            Some(at) => (&spelled[..at], parse_offset(&spelled[at..])),
+            None => (spelled.as_str(), 0),
+        },
+    };
+    let civil: jiff::civil::DateTime = civil.parse().unwrap_or_else(|e| panic!("not a time: {text:?}: {e}"));
+    let micros = civil.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0)).as_micros();
+    i64::try_from(micros).expect("ten thousand years fit") - offset * 1_000_000
+}
+
+/// Seconds of `+02`, `-0330`, `+02:00`.
+fn parse_offset(text: &str) -> i64 {
+    let digits: String = text[1..].chars().filter(char::is_ascii_digit).collect();
+    let part = |range: std::ops::Range<usize>| digits.get(range).and_then(|d| d.parse::<i64>().ok()).unwrap_or(0);
+    let seconds = part(0..2) * 3600 + part(2..4) * 60 + part(4..6);
+    if text.starts_with('-') { -seconds } else { seconds }
+}
+
+/// Fails with the few rows that differ instead of two long lists.
+#[track_caller]
+pub fn assert_same_rows(found: &[StandardRow], expected: &[StandardRow], what: &str) {
+    if found == expected {
+        return;
     }
-    let zoned = spelled.ends_with('Z') || spelled.rfind(['+', '-']).is_some_and(|at| at > 10);
-    if !zoned {
-        spelled.push('Z');
-    }
-    let time: jiff::Timestamp = spelled.parse().unwrap_or_else(|e| panic!("not a time: {text:?}: {e}"));
-    time.as_microsecond()
+    let missing: Vec<_> = expected.iter().filter(|r| !found.contains(r)).collect();
+    let extra: Vec<_> = found.iter().filter(|r| !expected.contains(r)).collect();
+    let some = |rows: &[&StandardRow]| rows.iter().take(4).map(|r| format!("\n    {r:?}")).collect::<String>();
+    panic!(
+        "{what}: {} rows, expected {}; {} missing{}\n  {} too many or different{}{}",
+        found.len(),
+        expected.len(),
+        missing.len(),
+        some(&missing),
+        extra.len(),
+        some(&extra),
+        if missing.is_empty() && extra.is_empty() { "\n  (the same rows, some repeated)" } else { "" }
+    );
 }
 
 #[cfg(test)]
@@ -239,6 +269,8 @@ mod tests {
     fn spellings_of_other_systems_are_read() {
         assert_eq!(parse_time("2024-01-01 00:00:01+00"), START + 1_000_000);
         assert_eq!(parse_time("2024-01-01 00:00:01.5"), START + 1_500_000);
+        assert_eq!(parse_time("2024-01-01T02:30:00+02:30"), START);
+        assert_eq!(parse_time("9999-12-31T23:59:59.999999Z"), 253_402_300_799_999_999);
         assert_eq!((parse_cents("-0.05"), parse_cents("12.3"), parse_cents("7")), (-5, 1230, 700));
         assert_eq!(StandardRow { cents: -5, ..StandardRow::new(1) }.amount(), "-0.05");
     }

@@ -68,8 +68,19 @@ pub enum Mutated {
 
 /// Runs every trial that the harness's capability asks for, and panics at the end with all that failed.
 pub async fn suite(harness: impl SourceHarness) {
-    let harness = Arc::new(harness);
+    let trials = Trials::new(&harness.connector_type().spec.name, "source");
+    run(harness, trials).await;
+}
+
+/// Runs the trials whose name contains `name`.
+pub async fn trial(harness: impl SourceHarness, name: &str) {
     let mut trials = Trials::new(&harness.connector_type().spec.name, "source");
+    trials.only(name);
+    run(harness, trials).await;
+}
+
+async fn run(harness: impl SourceHarness, mut trials: Trials) {
+    let harness = Arc::new(harness);
     typed::trials(&mut trials, &harness.connector_type(), &harness.config(), harness.context(), &harness.bad_configs()).await;
     trials::run(&mut trials, harness.clone()).await;
     harness.cleanup().await;

@@ -12,21 +12,26 @@ pub struct Trials {
     used: Vec<String>,
     failed: Vec<(String, String)>,
     passed: usize,
+    only: Option<String>,
 }
 
 impl Trials {
     /// Reads the waivers of `connector` for this suite.
     pub fn new(connector: &str, suite: &'static str) -> Self {
         let waived = crate::waivers::of(connector).into_iter().filter(|(k, _)| k.starts_with(&format!("{suite}/"))).collect();
-        Self { connector: connector.to_owned(), suite, waived, used: vec![], failed: vec![], passed: 0 }
+        let only = std::env::var("LINKSPAN_TRIAL").ok();
+        Self { connector: connector.to_owned(), suite, waived, used: vec![], failed: vec![], passed: 0, only }
+    }
+    /// Only trials whose name contains this; `LINKSPAN_TRIAL` says the same from outside.
+    pub fn only(&mut self, name: &str) {
+        self.only = Some(name.to_owned());
     }
     /// Runs one trial. A panic inside it is its failure; the others go on. Within `limit` of 120 s, so that a hang has a name.
     pub async fn run(&mut self, name: &str, trial: impl Future<Output = ()>) {
-        if let Ok(only) = std::env::var("LINKSPAN_TRIAL")
-            && !name.contains(&only)
-        {
+        if self.only.as_ref().is_some_and(|only| !name.contains(only)) {
             return;
         }
+        let started = std::time::Instant::now();
         let short = format!("{}/{name}", self.suite);
         let full = format!("{}/{short}", self.connector);
         let caught = AssertUnwindSafe(tokio::time::timeout(crate::scale().trial_limit, trial)).catch_unwind().await;
@@ -38,7 +43,7 @@ impl Trials {
         match (outcome, self.waived.get(&short)) {
             (Ok(()), None) => {
                 self.passed += 1;
-                note("ok", &full);
+                note(&format!("ok ({:.1?})", started.elapsed()), &full);
             }
             (Ok(()), Some(_)) => {
                 self.used.push(short);
@@ -57,7 +62,7 @@ impl Trials {
     }
     /// Fails with every failed trial, or with a waiver that nothing used.
     pub fn finish(mut self) {
-        if std::env::var_os("LINKSPAN_TRIAL").is_none() {
+        if self.only.is_none() {
             for short in self.waived.keys().filter(|k| !self.used.contains(k)) {
                 self.failed.push((format!("{}/{short}", self.connector), "is waived, but no such trial ran: take the waiver out".into()));
             }
@@ -76,7 +81,7 @@ fn note(outcome: &str, name: &str) {
     {
         println!("trial {name} ... {outcome}");
     }
-    log(outcome, name);
+    log(outcome.split(' ').next().unwrap_or(outcome), name);
 }
 
 /// Appends to the file that `./test` counts from, if it asked for one.

@@ -13,7 +13,10 @@ use super::{
     DestinationHarness,
     bench::{Bench, Lane, batch, commit, load, open, open_standard, plan, write},
 };
-use crate::{StandardRow, rows};
+use crate::{
+    StandardRow,
+    rows::{self, assert_same_rows},
+};
 
 /// How many commits the crash trials make.
 const SLICES: u64 = 4;
@@ -55,7 +58,7 @@ impl<H: DestinationHarness> Bench<H> {
         let mut expected = StandardRow::range(0..160);
         expected.extend(StandardRow::range(150..160));
         expected.sort();
-        assert_eq!(self.rows_in(&lane).await, expected);
+        assert_same_rows(&self.rows_in(&lane).await, &expected, "the rows");
         self.assert_no_staging("after four commits").await;
     }
 
@@ -69,7 +72,7 @@ impl<H: DestinationHarness> Bench<H> {
             assert_eq!(self.rows_in(&lane).await.len(), 10, "rows are visible before their commit");
         }
         commit(&mut session, &mut lane).await.unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..9_000));
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..9_000), "the rows");
     }
 
     pub(super) async fn dropped_session(&self, mode: WriteMode) {
@@ -85,7 +88,7 @@ impl<H: DestinationHarness> Bench<H> {
         lane.fence += 1;
         load(&destination, &mut lane, &StandardRow::range(0..20)).await;
         self.publish_if_replace(&destination, &lane).await;
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..20));
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..20), "the rows");
         self.assert_no_staging("after the next load").await;
     }
     pub(super) async fn publish_if_replace(&self, destination: &Arc<dyn Destination>, lane: &Lane) {
@@ -114,7 +117,7 @@ impl<H: DestinationHarness> Bench<H> {
             assert_eq!(recall.scopes[&lane.scope].number, 4);
         }
         self.publish_if_replace(&destination, &lane).await;
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..3));
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..3), "the rows");
         self.assert_no_staging("at the end").await;
     }
 
@@ -125,7 +128,7 @@ impl<H: DestinationHarness> Bench<H> {
         let budget = MemoryBudget::new(256 << 10);
         for i in 0..40 {
             let rows = rows::standard_batch(&StandardRow::range(i * 1_000..(i + 1) * 1_000));
-            let lease = tokio::time::timeout(Duration::from_secs(20), budget.lease(64 << 10)).await;
+            let lease = tokio::time::timeout(Duration::from_secs(10), budget.lease(64 << 10)).await;
             let lease = lease.unwrap_or_else(|_| panic!("after {i} batches the session holds the whole budget"));
             let mut batch = batch(&lane.stream.stream, rows);
             batch.lease = lease;
@@ -148,7 +151,7 @@ impl<H: DestinationHarness> Bench<H> {
         commit(&mut session, &mut lane).await.unwrap_or_else(|e| panic!("{e:?}"));
         drop(session);
         self.publish_if_replace(&destination, &lane).await;
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..5_000));
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..5_000), "the rows");
     }
 
     pub(super) async fn big_row(&self, mode: WriteMode) {
@@ -182,7 +185,7 @@ impl<H: DestinationHarness> Bench<H> {
             return;
         }
         let e = match write(&mut session, &lane, &StandardRow::range(500..9_000)).await {
-            Ok(()) => session.commit(&lane.next()).await.err().expect("a commit over a cut connection passed"),
+            Ok(()) => session.commit(&lane.next()).await.expect_err("a commit over a cut connection passed"),
             Err(e) => e,
         };
         assert!(matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{e:?}");
@@ -222,7 +225,7 @@ impl<H: DestinationHarness> Bench<H> {
         lane.fence += 1;
         load(&destination, &mut lane, &StandardRow::range(10..20)).await;
         self.publish_if_replace(&destination, &lane).await;
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..20), "refused commits left rows");
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..20), "refused commits left rows");
     }
 
     pub(super) async fn recalls(&self, mode: WriteMode) {
@@ -261,7 +264,7 @@ impl<H: DestinationHarness> Bench<H> {
             Ok(mut session) => session.commit(&lane.next()).await.map(|_| ()),
             Err(e) => Err(e),
         };
-        assert_eq!(result.err().expect("a commit of an older generation passed").kind(), ErrorKind::Conflict);
+        assert_eq!(result.expect_err("a commit of an older generation passed").kind(), ErrorKind::Conflict);
     }
 
     pub(super) async fn stale_fence(&self, mode: WriteMode) {
@@ -274,7 +277,7 @@ impl<H: DestinationHarness> Bench<H> {
         // Meanwhile another run takes over.
         let mut new = Lane { fence: 6, scope: old.scope.clone(), stream: old.stream.clone(), ..old };
         let mut session = open_standard(&self.destination(), &new).await;
-        let e = frozen.commit(&old.next()).await.err().expect("a frozen run committed after another one took over");
+        let e = frozen.commit(&old.next()).await.expect_err("a frozen run committed after another one took over");
         assert_eq!(e.kind(), ErrorKind::Conflict, "{e:?}");
         drop(frozen);
         write(&mut session, &new, &StandardRow::range(10..20)).await.unwrap_or_else(|e| panic!("{e:?}"));
@@ -284,7 +287,7 @@ impl<H: DestinationHarness> Bench<H> {
         let e = destination.open(old.load()).await.err().expect("an older fence was installed over a newer one");
         assert_eq!(e.kind(), ErrorKind::Conflict, "{e:?}");
         self.publish_if_replace(&destination, &new).await;
-        assert_eq!(self.rows_in(&new).await, StandardRow::range(0..20));
+        assert_same_rows(&self.rows_in(&new).await, &StandardRow::range(0..20), "the rows");
     }
 
     pub(super) async fn parallel_lanes(&self, mode: WriteMode) {
@@ -309,7 +312,7 @@ impl<H: DestinationHarness> Bench<H> {
         futures::join!(other, own);
         drop(first);
         self.publish_if_replace(&destination, &a).await;
-        assert_eq!(self.rows_in(&a).await, StandardRow::range(0..300));
+        assert_same_rows(&self.rows_in(&a).await, &StandardRow::range(0..300), "the rows");
         let recall = destination.recall(a.connection).await.unwrap().expect("commits");
         assert_eq!((recall.scopes[&a.scope].number, recall.scopes[&b.scope].number), (2, 1));
     }
@@ -359,7 +362,7 @@ impl<H: DestinationHarness> Bench<H> {
         destination.forget(lane.connection).await.unwrap_or_else(|e| panic!("{e:?}"));
         let recall = destination.recall(lane.connection).await.unwrap_or_else(|e| panic!("{e:?}"));
         assert!(recall.is_none_or(|r| r.scopes.is_empty() && r.published.is_empty()), "positions are left");
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..10), "the rows stay");
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..10), "the rows stay");
         self.assert_no_staging("after forgetting").await;
         // And a new start is possible.
         lane.next_generation();
@@ -375,7 +378,7 @@ impl<H: DestinationHarness> Bench<H> {
         let learning = self.lane("learn", mode);
         let mut acknowledged = 0;
         self.drive(&self.destination_with(failpoints.clone()), &learning, &mut acknowledged).await.unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(self.rows_in(&learning).await, expected(mode), "the run without a crash");
+        assert_same_rows(&self.rows_in(&learning).await, &expected(mode), "the run without a crash");
         let points = failpoints.seen();
         assert!(!points.is_empty(), "the destination passes no failpoint: mark the steps that cross durability");
         for (point, times) in points {
@@ -399,8 +402,7 @@ impl<H: DestinationHarness> Bench<H> {
             // It may repeat rows, never lose them.
             rows.dedup();
         }
-        assert_eq!(rows.len(), expected.len(), "{place}: number of rows");
-        assert!(rows == expected, "{place}: the rows differ");
+        assert_same_rows(&rows, &expected, &place);
         self.assert_no_staging(&place).await;
     }
     /// What the engine does, in small: recalls, opens, writes what is missing, publishes.

@@ -10,7 +10,10 @@ use super::{
     DestinationHarness,
     bench::{Bench, Lane, batch, commit, load, open, open_standard, write},
 };
-use crate::{StandardRow, Table, rows};
+use crate::{
+    StandardRow, Table,
+    rows::{self, assert_same_rows},
+};
 
 impl<H: DestinationHarness> Bench<H> {
     pub(super) async fn says_what_stands(&self, mode: WriteMode) {
@@ -72,7 +75,7 @@ impl<H: DestinationHarness> Bench<H> {
         session.write(batch(&lane.stream.stream, RecordBatch::try_new(schema, columns).unwrap())).await.unwrap_or_else(|e| panic!("{e:?}"));
         commit(&mut session, &mut lane).await.unwrap_or_else(|e| panic!("{e:?}"));
         drop(session);
-        assert_eq!(self.rows_in(&lane).await, StandardRow::range(0..9));
+        assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(0..9), "the rows");
         let notes = by_id(&self.table_of(&lane).await, "note");
         let expected = (0..9).map(|id| (id, ["seven", "eight"].get((id - 7) as usize).map(|t| (*t).to_owned())));
         assert_eq!(notes, expected.collect::<Vec<_>>());

@@ -58,11 +58,11 @@ struct Shared {
     sessions: Mutex<usize>,
 }
 
-/// Everything that is durable; cloned by `backup`.
+/// Everything that is durable; cloned by `backup` and by each commit, so tables are shared until they change.
 #[derive(Clone, Default)]
 struct Stored {
-    tables: BTreeMap<Target, FakeTable>,
-    staging: BTreeMap<(ConnectionId, StreamName, u64), FakeTable>,
+    tables: BTreeMap<Target, Arc<FakeTable>>,
+    staging: BTreeMap<(ConnectionId, StreamName, u64), Arc<FakeTable>>,
     records: BTreeMap<(ConnectionId, Scope), Recalled>,
     fences: BTreeMap<ConnectionId, u64>,
     published: BTreeMap<(ConnectionId, StreamName), u64>,
@@ -146,10 +146,10 @@ impl FakeDestination {
     }
     /// Puts somebody's table there.
     pub fn put_table(&self, target: &Target, table: FakeTable) {
-        self.shared.now.lock().unwrap().tables.insert(target.clone(), table);
+        self.shared.now.lock().unwrap().tables.insert(target.clone(), Arc::new(table));
     }
     pub fn table(&self, target: &Target) -> Option<FakeTable> {
-        self.shared.now.lock().unwrap().tables.get(target).cloned()
+        self.shared.now.lock().unwrap().tables.get(target).map(|t| t.as_ref().clone())
     }
     /// The ids in a table, sorted, with repeats; empty when there is no table.
     pub fn ids(&self, target: &Target) -> Vec<i64> {
@@ -273,18 +273,20 @@ impl Stored {
                 self.tables.insert(stream.target.clone(), staged);
             }
             // A complete read of nothing: the table is empty now.
-            (None, Some(table)) => table.rows.clear(),
+            (None, Some(table)) => Arc::make_mut(table).rows.clear(),
             (None, None) => {}
         }
     }
     /// The table that a stream's rows go into now.
     fn standing(&mut self, load: &Load, stream: &LoadStream) -> Option<&mut FakeTable> {
-        match stream.write {
+        let table = match stream.write {
             WriteMode::Replace => self.staging.get_mut(&(load.connection, stream.stream.clone(), stream.generation)),
             _ => self.tables.get_mut(&stream.target),
-        }
+        };
+        table.map(Arc::make_mut)
     }
     fn put(&mut self, load: &Load, stream: &LoadStream, table: FakeTable) {
+        let table = Arc::new(table);
         match stream.write {
             WriteMode::Replace => self.staging.insert((load.connection, stream.stream.clone(), stream.generation), table),
             _ => self.tables.insert(stream.target.clone(), table),

@@ -13,6 +13,7 @@ use super::{Mutated, Mutation, SourceHarness, select};
 use crate::{
     StandardRow, Trials,
     drive::{Event, Read, Until, read, read_until},
+    rows::assert_same_rows,
 };
 
 /// How many rows a stream of the larger trials has: enough for several batches where the harness's config keeps batches small.
@@ -110,7 +111,7 @@ impl<H: SourceHarness> Bench<H> {
         let rows = StandardRow::range(-5..250);
         let (source, selected, name) = self.ready("s2", &rows, ReadMode::Full).await;
         let result = read(&source, vec![selected.clone()], Position::new()).await.unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(result.table(&name).standard_rows(&self.harness.lacks()), rows);
+        assert_same_rows(&result.table(&name).standard_rows(&self.harness.lacks()), &rows, "the rows");
         assert!(matches!(result.events.last(), Some(Event::Checkpoint { .. })), "the last message is {:?}", result.events.last());
         assert!(result.ended.iter().all(|(_, e)| *e == Ended::Complete), "{:?}", result.ended);
         self.rows_fit_their_schema(&result, &selected);
@@ -139,7 +140,7 @@ impl<H: SourceHarness> Bench<H> {
         let first = read(&source, vec![selected.clone()], Position::new()).await.unwrap();
         let second = read(&source, vec![selected], Position::new()).await.unwrap();
         let sorted = |r: &Read| r.table(&name).standard_rows(&self.harness.lacks());
-        assert_eq!(sorted(&first), sorted(&second));
+        assert_same_rows(&sorted(&second), &sorted(&first), "the second read");
     }
 
     async fn empty_stream(&self) {
@@ -312,7 +313,7 @@ impl<H: SourceHarness> Bench<H> {
         let rows = StandardRow::range(0..300);
         let (source, selected, name) = self.ready("s5", &rows, ReadMode::Incremental).await;
         let first = read(&source, vec![selected.clone()], Position::new()).await.unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(first.table(&name).standard_rows(&self.harness.lacks()), rows);
+        assert_same_rows(&first.table(&name).standard_rows(&self.harness.lacks()), &rows, "the rows");
         let second = read(&source, vec![selected.clone()], json_trip(&first.position)).await.unwrap_or_else(|e| panic!("{e:?}"));
         assert_eq!(second.ids(&name), Vec::<i64>::new(), "the second read");
         let third = read(&self.source(), vec![selected], json_trip(&second.position)).await.unwrap_or_else(|e| panic!("{e:?}"));
@@ -331,7 +332,7 @@ impl<H: SourceHarness> Bench<H> {
                 continue;
             }
             let next = read(&source, vec![selected.clone()], json_trip(&position)).await.unwrap_or_else(|e| panic!("{e:?}"));
-            assert_eq!(next.table(&name).standard_rows(&self.harness.lacks()), expected, "after {mutation:?}");
+            assert_same_rows(&next.table(&name).standard_rows(&self.harness.lacks()), &expected, "the rows");
             position = next.position;
         }
     }

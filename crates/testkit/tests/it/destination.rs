@@ -10,7 +10,7 @@ use linkspan_core::{
 };
 use linkspan_testkit::{
     Table,
-    destination::{DestinationHarness, suite},
+    destination::{DestinationHarness, suite, trial},
     fakes::{Backup, FakeDestination, FakeTable},
     rows::standard_schema,
 };
@@ -211,11 +211,11 @@ async fn a_non_atomic_destination_passes() {
     suite(Fake::new(Atomic::None, Flaw::None)).await;
 }
 
-async fn fails_with(flaw: Flaw, trial: &str) {
-    let panic = std::panic::AssertUnwindSafe(suite(Fake::new(Atomic::Session, flaw))).catch_unwind().await;
+async fn fails_with(flaw: Flaw, name: &str) {
+    let panic = std::panic::AssertUnwindSafe(trial(Fake::new(Atomic::Session, flaw), name)).catch_unwind().await;
     let panic = panic.expect_err("the suite passes a broken destination");
     let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-    assert!(text.contains(&format!("fake/destination/{trial}")), "{flaw:?} is not found by {trial}:\n{text}");
+    assert!(text.contains(&format!("fake/destination/{name}")), "{flaw:?} is not found by {name}:\n{text}");
 }
 
 #[tokio::test]
