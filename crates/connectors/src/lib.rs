@@ -14,5 +14,5 @@ use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![faker::connector_type(), postgresql::connector_type(), sqlite::connector_type()]
+    vec![csv::connector_type(), faker::connector_type(), postgresql::connector_type(), sqlite::connector_type()]
 }

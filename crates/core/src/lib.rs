@@ -28,7 +28,7 @@ pub use gate::*;
 pub use memory::*;
 pub use name::*;
 pub use remember::*;
-pub use rows::{Batch, Change, ChangeKind, Changes, JsonRows, Reason, Rows};
+pub use rows::{Batch, Change, ChangeKind, Changes, JsonRows, Reason, Rejected, Rows};
 pub use secret::*;
 pub use source::*;
 pub use state::*;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod csv_source;
 mod faker;
 mod postgresql_source;
 mod sqlite;
