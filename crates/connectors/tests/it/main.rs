@@ -5,4 +5,5 @@
 mod csv_source;
 mod faker;
 mod postgresql_source;
+mod postgresql_types;
 mod sqlite;
