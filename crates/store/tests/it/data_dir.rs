@@ -173,3 +173,18 @@ async fn a_database_browser_that_locks_the_file_is_named_as_the_cause() {
     browser.execute_batch("rollback").unwrap();
     seat.store.connection(named("x")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_refused_request_is_rolled_back_and_its_neighbours_are_kept() {
+    let desk = Desk::owner();
+    let store = desk.open().await.store;
+    let (connection, claim) = claimed(&store, "x").await;
+    let refused = (0..20).map(|_| store.claim(connection.id, sync()));
+    let kept = (0..20).map(|i| store.connection(named(&format!("n{i:02}")))).collect::<Vec<_>>();
+    let (refused, kept) = futures::join!(futures::future::join_all(refused), futures::future::join_all(kept));
+    assert!(refused.iter().all(|r| r.is_err()) && kept.iter().all(|k| k.is_ok()));
+    let db = Connection::open(desk.path().join("linkspan.db")).unwrap();
+    let fence: i64 = db.query_row("select fence from connections where name = 'x'", [], |r| r.get(0)).unwrap();
+    assert_eq!(fence as u64, claim.fence(), "a refused claim draws no fence");
+    assert_eq!(store.connections().await.unwrap().len(), 21);
+}
