@@ -1,6 +1,6 @@
 //! `catalog list|show`: what this binary can speak to.
 
-use linkspan_core::{ConnectorType, Result, Role};
+use linkspan_core::{ConnectorType, ErrorKind, Result, Role};
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,7 +13,7 @@ pub fn run(verb: &Catalog, terminal: &Terminal) -> Result<()> {
     let registry = Registry::new();
     match verb {
         Catalog::List => list(&registry, terminal),
-        Catalog::Show { name } => show(registry.named(name)?, terminal),
+        Catalog::Show { name } => show(registry.named(name, ErrorKind::NotFound)?, terminal),
     }
     Ok(())
 }

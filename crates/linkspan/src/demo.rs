@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use linkspan_core::{Context, Error, ErrorKind, ReadMode, Result, file_error};
+use linkspan_core::{Context, Error, ErrorKind, ReadMode, Result, WriteMode, file_error};
 use linkspan_engine::{gate::Policies, plan::Request};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use serde_json::json;
@@ -105,15 +105,17 @@ fn fresh(dir: &Path) -> Result<PathBuf> {
 
 fn jobs(dir: &Path) -> Result<Vec<Job>> {
     let registry = Registry::new();
+    // A folder of Parquet keeps every change as a row; the tables are merged.
     let targets = [
-        ("demo-parquet", format!("parquet:{}", dir.join("parquet").display())),
-        ("demo-sqlite", format!("sqlite:{}", dir.join("shop.db").display())),
+        ("demo-parquet", format!("parquet:{}", dir.join("parquet").display()), WriteMode::Append),
+        ("demo-sqlite", format!("sqlite:{}", dir.join("shop.db").display()), WriteMode::Merge),
     ];
     targets
         .into_iter()
-        .map(|(name, to)| {
+        .map(|(name, to, write)| {
             let (from, to) = (Endpoint::find(SOURCE, &registry, None)?, Endpoint::find(&to, &registry, None)?);
-            let request = Request { streams: vec!["*".into()], mode: Some(ReadMode::Incremental), ..Request::default() };
+            let request =
+                Request { streams: vec!["*".into()], mode: Some(ReadMode::Incremental), write: Some(write), ..Request::default() };
             let id: Uuid = connection_id(&from, &to, Some(name), dir);
             Ok(Job {
                 name: name.into(),
@@ -181,7 +183,8 @@ fn farewell(dir: &Path, started: Instant, terminal: &Terminal) {
          \x20 linkspan connectors discover postgres://user@host/db\n\
          \x20 linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' --mode incremental --cursor updated_at\n\
          \x20 linkspan sync postgres://user@host/db sqlite:./copy.db --stream public.orders --mode incremental --cursor updated_at --write merge --key id\n\
-         The same command again moves only what is new. The password is read from PGPASSWORD or ~/.pgpass, or written into the URL.",
+         The same command again moves only what is new. A password goes into the URL (postgres://user:password@host/db), or into a\n\
+         project file as ${{NAME}}.",
         started.elapsed().as_secs_f64(),
         terminal.paint_out().bold("The same with your own database:"),
     ));

@@ -19,13 +19,13 @@ impl Registry {
     pub fn types(&self) -> &[ConnectorType] {
         &self.0
     }
-    /// A type by name or alias; the error names the nearest one.
-    pub fn named(&self, name: &str) -> Result<&ConnectorType> {
+    /// A type by name or alias; the error, of the given kind, names the nearest one.
+    pub fn named(&self, name: &str, otherwise: ErrorKind) -> Result<&ConnectorType> {
         self.0.iter().find(|t| t.answers_to(name)).ok_or_else(|| {
             let names: Vec<&str> = self.0.iter().map(|t| t.spec.name.as_ref()).collect();
             let every = self.0.iter().flat_map(|t| t.spec.aliases.iter().map(AsRef::as_ref)).chain(names.iter().copied());
             let fix = suggest::did_you_mean(name, every).unwrap_or_else(|| format!("the types are: {}", names.join(", ")));
-            Error::new(ErrorKind::NotFound, format!("there is no connector type `{name}`")).fix(fix)
+            Error::new(otherwise, format!("there is no connector type `{name}`")).fix(fix)
         })
     }
     /// What a URL or a file's path stands for: by scheme, then by the file's ending, then by what lies at the path.
@@ -88,7 +88,7 @@ impl Registry {
     }
     /// A config for a type by name, as project files give it.
     pub fn typed(&self, name: &str, config: impl FnOnce(&Value) -> Value) -> Result<Endpoint> {
-        let kind = self.named(name)?;
+        let kind = self.named(name, ErrorKind::ConfigInvalid)?;
         Ok(Endpoint::new(kind.clone(), config(&kind.config_schema())))
     }
 }

@@ -1,6 +1,8 @@
 //! Bad input with files: broken CSV and Parquet, full disks, missing folders.
 
-use crate::program::Place;
+use std::{path::PathBuf, process::Command};
+
+use crate::program::{Place, counts};
 
 #[test]
 fn a_csv_that_is_not_utf8_is_placed() {
@@ -43,19 +45,50 @@ fn a_file_that_is_not_there_is_not_found() {
     assert!(!place.path("nope.db").exists());
 }
 
+/// A small file system of its own, where this user may mount one; gone with the test.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+        std::fs::create_dir(&at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at).output();
+        mounted.is_ok_and(|o| o.status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).output().ok();
+    }
+}
+
+const ROWS: &str = "'faker:?customers=200000&orders=0'";
+
 #[test]
 fn a_full_disk_says_so_and_the_next_run_goes_on() {
-    let place = Place::new();
-    for to in ["parquet:./out", "sqlite:./out.db", "jsonl:./out"] {
-        let sync = |limit: &str| {
-            place.shell(&format!("{limit} linkspan sync 'faker:?customers=60000&orders=0' {to} --stream customers --output json"))
+    for to in ["parquet:./disk/out", "sqlite:./disk/out.db", "jsonl:./disk/out"] {
+        let place = Place::new();
+        let Some(disk) = SmallDisk::mount(place.path("disk"), "1m") else {
+            println!("skipped: this user may not mount a small disk");
+            return;
         };
-        // A limit on the size of any file is the full disk that needs no rights.
-        let full = sync("ulimit -f 1024;");
+        let full = place.shell(&format!("linkspan sync {ROWS} {to} --stream customers --output json"));
         assert_eq!(full.code, 8, "{to}: {full:#?}");
         assert!(full.out.contains("storage_full") && full.out.contains("suggested_fix"), "{full:#?}");
-        let after = sync("").succeeds().summary();
-        assert_eq!(after["status"], "completed", "{after:#}");
+        let larger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk.0).status().unwrap();
+        assert!(larger.success());
+        let after = place.shell(&format!("linkspan sync {ROWS} {to} --stream customers --output json")).succeeds().summary();
+        assert_eq!(counts(&after, "customers"), (200_000, 200_000), "{after:#}");
+    }
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_a_full_disk() {
+    let place = Place::new();
+    for to in ["parquet:./out", "jsonl:./out"] {
+        let full = place.shell(&format!("ulimit -f 1024; linkspan sync {ROWS} {to} --stream customers --output json"));
+        assert_eq!(full.code, 8, "{to}: {full:#?}");
+        place.shell(&format!("linkspan sync {ROWS} {to} --stream customers")).succeeds();
     }
 }
 
