@@ -48,7 +48,7 @@ impl Place {
                 command.env_remove(name);
             }
         }
-        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env_remove("XDG_DATA_HOME");
+        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).env_remove("XDG_DATA_HOME").env_remove("COLUMNS");
         command.env("LINKSPAN_DATA_DIR", self.path("data"));
     }
     pub fn run(&self, args: &[&str]) -> Said {
