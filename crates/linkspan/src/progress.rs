@@ -140,11 +140,14 @@ fn event(name: &StreamName, c: &Counter, elapsed: Duration) -> serde_json::Value
 /// `1,200,000 rows  34.5 MB  400,000 rows/s  45 %  ETA 12 s`.
 fn words(c: &Counter, elapsed: Duration) -> String {
     let rows = c.rows.load(Relaxed);
+    let elapsed = c.elapsed().unwrap_or(elapsed);
     let rate = rate(rows, elapsed);
     let mut text = format!("{} rows  {} MB  {} rows/s", grouped(rows), megabytes(c.bytes.load(Relaxed)), grouped(rate));
     if let Some(share) = c.share().filter(|s| *s > 0.0 && *s < 1.0) {
         let left = elapsed.as_secs_f64() * (1.0 - share) / share;
         text.push_str(&format!("  {:.0} %  ETA {}", share * 100.0, span(left)));
+    } else if rows > c.settled() && !c.ended.load(Relaxed) {
+        text.push_str("  committing");
     }
     text
 }
@@ -203,7 +206,7 @@ impl Bars {
 }
 
 fn style(sized: bool) -> ProgressStyle {
-    let template = if sized { "{prefix} {bar:24.cyan/dim} {msg}" } else { "{prefix} {spinner:.cyan} {msg}" };
+    let template = if sized { "{prefix} {bar:24.cyan/dim} {wide_msg}" } else { "{prefix} {spinner:.cyan} {wide_msg}" };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
@@ -213,11 +216,11 @@ mod tests {
 
     #[test]
     fn words_say_rows_size_rate_and_what_is_left() {
-        let tally = Tally::default();
-        let s = StreamName::new(None, "s");
-        tally.read(&s, 500_000, 10_000_000);
-        tally.expect(&s, Some(1_000_000), None);
-        let text = words(&tally.stream(&s), Duration::from_secs(2));
+        let counter = Counter::default();
+        counter.rows.store(500_000, Relaxed);
+        counter.bytes.store(10_000_000, Relaxed);
+        counter.expected_rows.store(1_000_000, Relaxed);
+        let text = words(&counter, Duration::from_secs(2));
         assert_eq!(text, "500,000 rows  10.0 MB  250,000 rows/s  50 %  ETA 2 s");
         assert_eq!((span(61.2), span(7300.0)), ("1 min 1 s".into(), "2 h 1 min".into()));
     }

@@ -42,6 +42,10 @@ impl Counter {
         let (from, to) = *held(&self.span);
         from.map(|from| to.unwrap_or_else(Instant::now).duration_since(from))
     }
+    /// Rows whose fate is durable.
+    pub fn settled(&self) -> u64 {
+        [&self.written, &self.duplicates, &self.rejected].iter().map(|n| n.load(Relaxed)).sum()
+    }
     fn started(&self) {
         held(&self.span).0.get_or_insert_with(Instant::now);
     }
