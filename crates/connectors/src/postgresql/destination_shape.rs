@@ -22,6 +22,8 @@ pub(super) struct TableColumn {
     pub name: String,
     /// As `format_type` spells it: it can stand in a statement.
     pub sql_type: String,
+    /// Where it is not the type's own: the collation decides which texts are equal.
+    pub collation: Option<String>,
     pub sent: Sent,
     pub form: types::Form,
     pub not_null: bool,
@@ -38,9 +40,11 @@ const COLUMNS: &str = "WITH RECURSIVE base AS (\
       UNION ALL SELECT b.attnum, t.oid, t.typtype, t.typbasetype, d.typtypmod FROM base b \
         JOIN pg_catalog.pg_type d ON d.oid = b.oid JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') \
     SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef OR a.attidentity <> '' OR d.typdefault IS NOT NULL, \
-      a.attgenerated <> '', b.oid, b.typtype, b.typmod, coalesce(c.collisdeterministic, true) \
+      a.attgenerated <> '', b.oid, b.typtype, b.typmod, coalesce(c.collisdeterministic, true), \
+      CASE WHEN a.attcollation <> d.typcollation THEN format('%I.%I', cn.nspname, c.collname) END \
     FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd' \
       JOIN pg_catalog.pg_type d ON d.oid = a.atttypid LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation \
+      LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = c.collnamespace \
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 const KEYS: &str = "SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_catalog.pg_index i \
@@ -80,6 +84,7 @@ fn column(row: &tokio_postgres::Row) -> TableColumn {
     TableColumn {
         name: row.get(0),
         sql_type: row.get(1),
+        collation: row.get(9),
         sent,
         form,
         not_null: row.get(2),
@@ -121,6 +126,16 @@ fn sent(base: u32, kind: char, typmod: i32) -> Sent {
         INTERVAL if typmod == OPEN => Sent::Interval,
         _ if kind == 'e' => Sent::Text(None),
         _ => Sent::Parsed,
+    }
+}
+
+impl TableColumn {
+    /// The type as a copy of the column needs it.
+    pub(super) fn sql_type_with_collation(&self) -> String {
+        match &self.collation {
+            Some(collation) => format!("{} COLLATE {collation}", self.sql_type),
+            None => self.sql_type.clone(),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Merge {
 #[derive(Clone, Debug)]
 pub(super) struct MergeColumn {
     pub name: String,
+    /// With its collation, where that is not the type's own.
     pub sql_type: String,
     pub in_key: bool,
     /// The column's bit in `unset`.

@@ -233,7 +233,12 @@ fn plan(place: &Place, table: &Table, fits: &Fits, schema: &Schema, key: &[Strin
     for fit in &fits.columns {
         let Some(column) = table.column(&fit.name) else { continue };
         let ordinal = data.iter().position(|n| *n == fit.name).unwrap_or(0);
-        columns.push(MergeColumn { name: fit.name.clone(), sql_type: column.sql_type.clone(), in_key: key.contains(&fit.name), ordinal });
+        columns.push(MergeColumn {
+            name: fit.name.clone(),
+            sql_type: column.sql_type_with_collation(),
+            in_key: key.contains(&fit.name),
+            ordinal,
+        });
     }
     if let Some(missing) = key.iter().find(|k| !columns.iter().any(|c| c.name == **k)) {
         return Err(Error::new(ErrorKind::ConfigInvalid, "a key column is not in the stream")

@@ -6,4 +6,6 @@ mod csv_source;
 mod faker;
 mod postgresql_source;
 mod postgresql_types;
+mod postgresql_destination;
+mod postgresql_merge;
 mod sqlite;
