@@ -4,8 +4,8 @@
 
 mod csv_source;
 mod faker;
-mod postgresql_source;
-mod postgresql_types;
 mod postgresql_destination;
 mod postgresql_merge;
+mod postgresql_source;
+mod postgresql_types;
 mod sqlite;
