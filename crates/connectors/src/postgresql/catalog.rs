@@ -125,20 +125,31 @@ pub(super) fn chosen(table: &Table, schema: &Schema) -> Result<Vec<Column>> {
 /// Which relations to load.
 pub(super) enum Wanted<'a> {
     /// All that the login can read, in these schemas (in all, when there are none).
-    Readable(&'a [String]),
+    Readable(&'a [String], Sizes),
     One(&'a StreamName),
+}
+
+/// Where sizes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// The files. Measuring them waits for whoever holds a table exclusively.
+    Measured,
+    /// The statistics, which may be old.
+    Estimated,
 }
 
 /// Loads relations with columns, keys and sizes, by schema and name.
 pub(super) async fn load(client: &impl GenericClient, wanted: Wanted<'_>) -> Result<Vec<Table>> {
     let rows = match wanted {
-        Wanted::Readable(schemas) => {
-            let sql = format!("{RELATIONS} AND {READABLE} AND (cardinality($1::text[]) = 0 OR n.nspname = ANY($1)) ORDER BY 2, 3");
+        Wanted::Readable(schemas, sizes) => {
+            let relations = relations(sizes);
+            let sql = format!("{relations} AND {READABLE} AND (cardinality($1::text[]) = 0 OR n.nspname = ANY($1)) ORDER BY 2, 3");
             client.query(&sql, &[&schemas]).await.pg("listing the tables")?
         }
         Wanted::One(name) => {
             let namespace = name.namespace.as_deref().unwrap_or("public");
-            let sql = format!("{RELATIONS} AND n.nspname = $1 AND c.relname = $2");
+            let relations = relations(Sizes::Estimated);
+            let sql = format!("{relations} AND n.nspname = $1 AND c.relname = $2");
             client.query(&sql, &[&namespace, &&*name.name]).await.pg("looking the table up")?
         }
     };
@@ -179,6 +190,16 @@ fn table(row: &Row, columns: Vec<Column>, key: Vec<String>) -> Table {
     }
 }
 
+fn relations(sizes: Sizes) -> String {
+    match sizes {
+        Sizes::Measured => RELATIONS.to_owned(),
+        Sizes::Estimated => {
+            let pages = |of: &str| format!("{of}.relpages::int8 * current_setting('block_size')::int8");
+            RELATIONS.replace("pg_table_size(c.oid)", &pages("c")).replace("pg_table_size(l.oid)", &pages("l"))
+        }
+    }
+}
+
 /// The sizes of a partitioned table are those of its leaves. Of a foreign table only estimates are known.
 const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text AS kind, coalesce(am.amname, '')::text AS method, \
     c.relrowsecurity AS row_security, \
@@ -194,6 +215,14 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relki
 const READABLE: &str = "NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
     AND n.nspname !~ '^_linkspan' AND c.relname !~ '^_linkspan' AND has_schema_privilege(n.oid, 'USAGE') \
     AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))";
+
+/// SQL that counts what `load` would show in all schemas.
+pub(super) fn count() -> String {
+    format!(
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {READABLE}"
+    )
+}
 
 const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), \
     NOT a.attnotnull, a.attgenerated <> '' \

@@ -22,7 +22,9 @@ use super::{
 /// What every session of ours says first: values look the same whatever the server's defaults are, and no limit ends a long read.
 pub(super) const SESSION: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; \
     SET extra_float_digits = 3; SET bytea_output = 'hex'; SET xmloption = 'content'; SET standard_conforming_strings = on; \
-    SET client_min_messages = 'warning'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+    SET client_min_messages = 'warning'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+        WHERE name IN ('transaction_timeout', 'idle_session_timeout') AND setting <> '0'";
 
 /// A server as one config names it. Shared by all sessions of a connector.
 pub(super) struct Server {
@@ -141,7 +143,7 @@ impl Server {
             connection.await.ok();
         }));
         let answers = client.simple_query(&format!("{SESSION}; SHOW server_version_num")).await.pg("setting up the session")?;
-        let version = answers.iter().find_map(|m| match m {
+        let version = answers.iter().rev().find_map(|m| match m {
             SimpleQueryMessage::Row(row) => row.get(0).and_then(|v| v.parse().ok()),
             _ => None,
         });

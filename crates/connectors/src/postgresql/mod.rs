@@ -85,7 +85,7 @@ impl Connector for Postgres {
         let client = self.server.connect().await?;
         let row = client.query_one("SELECT current_setting('server_version'), current_database()", &[]).await.pg("checking the server")?;
         let latency = start.duration_until(self.server.ctx.clock.now());
-        let streams: i64 = client.query_one(COUNT_STREAMS, &[]).await.pg("counting the tables")?.get(0);
+        let streams: i64 = client.query_one(&catalog::count(), &[]).await.pg("counting the tables")?.get(0);
         client.close().await;
         Ok(Checked {
             server_version: row.get(0),
@@ -102,9 +102,3 @@ impl Connector for Postgres {
         Some(Arc::new(PostgresSource { server: self.server.clone(), config: self.config.clone() }))
     }
 }
-
-/// Tables, views, materialized views and foreign tables that the login can read; partitions count with their parent.
-const COUNT_STREAMS: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND n.nspname !~ '^pg_' \
-    AND n.nspname <> 'information_schema' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-    AND (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.has_any_column_privilege(c.oid, 'SELECT'))";

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_array::{
+    ArrayRef, ArrowPrimitiveType,
+    cast::AsArray,
+    types::{Date32Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType},
+};
+use arrow_schema::{DataType, SchemaRef};
 use linkspan_core::{Output, Result, Rows, Stop, StreamName};
 
 use super::{
@@ -18,6 +23,8 @@ pub(super) struct Reading<'a> {
     decoder: Decoder,
     stream: &'a StreamName,
     announced: SchemaRef,
+    /// The column whose largest value is noted, and that value.
+    watched: Option<(usize, Option<i64>)>,
 }
 
 /// How a bulk read ended.
@@ -41,7 +48,20 @@ impl<'a> Reading<'a> {
         if let Some(id) = snapshot {
             wire.query(&format!("SET TRANSACTION SNAPSHOT {}", super::sql::literal(id))).await?;
         }
-        Ok(Self { wire, decoder: Decoder::new(fields(columns)), stream, announced })
+        Ok(Self { wire, decoder: Decoder::new(fields(columns)), stream, announced, watched: None })
+    }
+
+    /// From now on notes the largest value of a column of integers or times, infinity aside. `None` when it is no such column.
+    pub fn watch(&mut self, column: usize) -> Option<()> {
+        use DataType::{Date32, Int16, Int32, Int64, Timestamp};
+        let known = matches!(self.decoder.schema().field(column).data_type(), Int16 | Int32 | Int64 | Date32 | Timestamp(..));
+        self.watched = known.then_some((column, None));
+        known.then_some(())
+    }
+
+    /// The largest value of the watched column so far: an integer, days or microseconds since 1970.
+    pub fn largest_watched(&self) -> Option<i64> {
+        self.watched.and_then(|(_, largest)| largest)
     }
 
     /// Copies the rows of a SELECT into the pipe.
@@ -63,6 +83,9 @@ impl<'a> Reading<'a> {
             let pumped = self.wire.pump(&mut self.decoder).await?;
             if let Some(batch) = self.decoder.finish()? {
                 rows += batch.rows.num_rows() as u64;
+                if let Some((column, largest)) = &mut self.watched {
+                    *largest = (*largest).max(largest_of(batch.rows.column(*column)));
+                }
                 self.announce(out).await?;
                 out.batch(self.stream, Rows::Arrow(batch.rows), batch.changes).await?;
             }
@@ -98,6 +121,21 @@ impl<'a> Reading<'a> {
         self.wire.start_bound(sql, Some(parameter)).await?;
         while self.wire.pump(&mut values).await? == Pumped::Full {}
         Ok(values.0)
+    }
+}
+
+fn largest_of(column: &ArrayRef) -> Option<i64> {
+    fn of<T: ArrowPrimitiveType<Native: Into<i64>>>(column: &ArrayRef, infinity: i64) -> Option<i64> {
+        column.as_primitive::<T>().iter().flatten().map(Into::into).filter(|v| *v < infinity && *v > -infinity).max()
+    }
+    match column.data_type() {
+        DataType::Int16 => of::<Int16Type>(column, i64::MAX),
+        DataType::Int32 => of::<Int32Type>(column, i64::MAX),
+        // The largest bigint is a value like any other, but nothing comes behind it either way.
+        DataType::Int64 => of::<Int64Type>(column, i64::MAX),
+        DataType::Date32 => of::<Date32Type>(column, i32::MAX.into()),
+        DataType::Timestamp(..) => of::<TimestampMicrosecondType>(column, i64::MAX),
+        _ => None,
     }
 }
 

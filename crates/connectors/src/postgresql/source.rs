@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::GenericClient;
 
 use super::{
-    catalog::{self, Column, Kind, Leaf, Table, Wanted},
+    catalog::{self, Column, Kind, Leaf, Sizes, Table, Wanted},
     config::PostgresConfig,
     connect::{Client, Server},
     cutter::{Cut, Cutter, Relation},
@@ -35,12 +35,11 @@ pub(super) struct PostgresSource {
 impl Source for PostgresSource {
     async fn discover(&self) -> Result<Vec<Stream>> {
         let mut client = self.server.connect().await?;
-        let tx = client.transaction().await.pg("discovering")?;
-        // Names of types are then spelt with their schema. A table that somebody has locked must not hold everything up.
-        tx.batch_execute("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '10s'").await.pg("discovering")?;
-        check_schemas(&tx, &self.config.schemas).await?;
-        let tables = catalog::load(&tx, Wanted::Readable(&self.config.schemas)).await?;
-        tx.rollback().await.pg("discovering")?;
+        let tables = match self.tables(&mut client, Sizes::Measured).await {
+            // A table that somebody has locked must not hold everything up.
+            Err(e) if e.kind() == ErrorKind::Conflict => self.tables(&mut client, Sizes::Estimated).await?,
+            other => other?,
+        };
         let mut streams: Vec<Stream> = tables.iter().map(Table::stream).collect();
         if let Some(text) = &self.config.query {
             streams.push(self.query_stream(&client, text).await?);
@@ -70,6 +69,16 @@ impl Source for PostgresSource {
 }
 
 impl PostgresSource {
+    async fn tables(&self, client: &mut Client, sizes: Sizes) -> Result<Vec<Table>> {
+        let tx = client.transaction().await.pg("discovering")?;
+        // With this search path names of types are spelt with their schema.
+        tx.batch_execute("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '2s'").await.pg("discovering")?;
+        check_schemas(&tx, &self.config.schemas).await?;
+        let tables = catalog::load(&tx, Wanted::Readable(&self.config.schemas, sizes)).await?;
+        tx.rollback().await.pg("discovering")?;
+        Ok(tables)
+    }
+
     async fn query_stream(&self, client: &Client, text: &str) -> Result<Stream> {
         let query = Query::parse(text);
         let table = query_table(self.config.query_stream(), query.columns(&**client).await?);

@@ -61,6 +61,9 @@ impl Tail {
         let mut reading = Reading::open(&self.server, None, &self.stream, &self.columns, self.schema.clone()).await?;
         let now = moment(&mut reading).await?;
         now.horizon.reaches(self.from.horizon)?;
+        // Once a largest value is known, the rows themselves tell whether there is a larger one.
+        let cursor = self.columns.iter().position(|c| c.name == self.cursor.name);
+        let watched = self.from.value.is_some() && cursor.and_then(|at| reading.watch(at)).is_some();
         // Without a new transaction id there is no new row.
         if now.horizon.xmax > self.from.horizon {
             let select = format!("SELECT {} FROM {} WHERE {}", select_list(&self.columns), self.relation, self.news());
@@ -68,7 +71,7 @@ impl Tail {
                 return Ok(Ended::Stopped);
             }
         }
-        let state = self.next_state(&mut reading, now).await?;
+        let state = self.next_state(&mut reading, now, watched).await?;
         out.checkpoint(&Scope::Stream(self.stream.clone()), save(&StreamState::Tail(state))?).await?;
         reading.wire.close().await;
         Ok(Ended::Complete)
@@ -84,8 +87,13 @@ impl Tail {
         low.map(|low| format!("({column} >= {} OR {column} IS NULL) AND ", sql::literal(low))).unwrap_or_default()
     }
 
-    async fn next_state(&self, reading: &mut Reading<'_>, now: Moment) -> Result<TailState> {
-        let value = largest(reading, &self.relation, &self.cursor, self.from.low.as_deref()).await?.or_else(|| self.from.value.clone());
+    async fn next_state(&self, reading: &mut Reading<'_>, now: Moment, watched: bool) -> Result<TailState> {
+        let value = match (watched, reading.largest_watched()) {
+            (true, None) => None,
+            (true, Some(largest)) => greater(reading, self.cursor.form, self.from.value.as_deref(), largest).await?,
+            (false, _) => largest(reading, &self.relation, &self.cursor, self.from.low.as_deref()).await?,
+        };
+        let value = value.or_else(|| self.from.value.clone());
         let mut history = self.from.history.clone();
         let low = self.low(reading, &value, &mut history, &now).await?;
         let seen = self.seen(reading, low.as_deref(), &now.horizon).await?;
@@ -156,6 +164,18 @@ pub(super) async fn largest(reading: &mut Reading<'_>, relation: &str, cursor: &
         _ => format!("{column} IS NOT NULL"),
     };
     reading.value(&format!("SELECT {column}::pg_catalog.text FROM {relation} WHERE {low}{finite} ORDER BY {column} DESC LIMIT 1")).await
+}
+
+/// The greater of a value and one that was noted while reading, as text.
+async fn greater(reading: &mut Reading<'_>, form: Form, value: Option<&str>, noted: i64) -> Result<Option<String>> {
+    let value = value.map_or_else(|| "NULL".to_owned(), sql::literal);
+    let sql = match form {
+        Form::Date => format!("greatest({value}::date, date 'epoch' + {noted})"),
+        Form::TimestampTz => format!("greatest({value}::timestamptz, timestamptz 'epoch' + interval '{noted} microseconds')"),
+        Form::Timestamp => format!("greatest({value}::timestamp, timestamp 'epoch' + interval '{noted} microseconds')"),
+        _ => format!("greatest({value}::int8, '{noted}'::int8)"),
+    };
+    reading.value(&format!("SELECT ({sql})::text")).await
 }
 
 /// A time, taken back by so many seconds; not later than `oldest` taken back by them.

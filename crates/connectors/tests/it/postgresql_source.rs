@@ -353,6 +353,47 @@ fn with_login(url: &str, user: &str, password: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_does_not_hold_up_discovery() {
+    let Some(database) = TestDatabase::create().await else { return };
+    database.execute("CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 1000); ANALYZE t").await;
+    let other = database.client().await;
+    other.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let found = stream(&open(&database, json!({})), "public.t").await;
+    assert_eq!((found.estimated_rows, found.estimated_bytes.map(|b| b > 0)), (Some(1000), Some(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_any_ordered_type_moves_on() {
+    let Some(database) = TestDatabase::create().await else { return };
+    for (kind, first, second) in [
+        ("smallint", "-5", "7"),
+        ("integer", "1", "2"),
+        ("bigint", "9007199254740993", "9223372036854775807"),
+        ("date", "'0044-03-15 BC'", "'2024-02-29'"),
+        ("timestamp", "'1969-12-31 23:59:59.999999'", "'2024-01-01 00:00:00.000001'"),
+        ("timestamptz", "'-infinity'", "'2024-01-01 00:00:00.000001+02'"),
+        ("numeric(20, 3)", "1.5", "'NaN'"),
+        ("numeric", "1e50", "'Infinity'"),
+        ("double precision", "1.5", "'NaN'"),
+        ("text", "'a''b'", "'b\\c'"),
+        ("uuid", "'00000000-0000-7000-8000-000000000000'", "'ffffffff-0000-7000-8000-000000000000'"),
+    ] {
+        database.execute(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint, c {kind}); INSERT INTO t VALUES (1, {first})")).await;
+        let source = open(&database, json!({"late_window_seconds": 0}));
+        let selected = incremental(&source, "public.t", "c").await;
+        let name = selected.stream.name.clone();
+        let mut position = read(&source, vec![selected.clone()], Position::new()).await.unwrap().position;
+        for (id, value) in [(2, first), (3, second), (4, second)] {
+            database.execute(&format!("INSERT INTO t VALUES ({id}, {value})")).await;
+            let next = read(&source, vec![selected.clone()], position).await.unwrap_or_else(|e| panic!("{kind}: {e:?}"));
+            assert_eq!(next.ids(&name), [id], "{kind} {value}");
+            position = next.position;
+        }
+        assert_eq!(read(&source, vec![selected], position).await.unwrap().row_count(), 0, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn quoted_and_mixed_case_names_stay_as_they_are() {
     let Some(database) = TestDatabase::create().await else { return };
     database.execute("CREATE SCHEMA \"Sales\"\" 2024\"; CREATE TABLE \"Sales\"\" 2024\".\"Ünï.Ord'er\" (\"Id\" bigint PRIMARY KEY, \"the Time\\\" timestamptz, \"a\"\"b\" text); \
