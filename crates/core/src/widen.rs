@@ -48,7 +48,7 @@ pub fn widen(from: &DataType, to: &DataType) -> Option<DataType> {
         (Float32 | Float64, other) | (other, Float32 | Float64) if small_int(other) => Some(Float64),
         (Decimal128(p1, s1) | Decimal256(p1, s1), Decimal128(p2, s2) | Decimal256(p2, s2)) => decimal(*p1, *s1, *p2, *s2),
         (Decimal128(p, s) | Decimal256(p, s), other) | (other, Decimal128(p, s) | Decimal256(p, s)) if numeric(other).is_some() => {
-            decimal(*p, *s, 20, 0)
+            decimal(*p, *s, digits(other), 0)
         }
         (Timestamp(a, za), Timestamp(b, zb)) if za.is_some() == zb.is_some() => Some(Timestamp(finer(*a, *b), za.clone())),
         (Date32, Timestamp(unit, None)) | (Timestamp(unit, None), Date32) => Some(Timestamp(*unit, None)),
@@ -57,6 +57,17 @@ pub fn widen(from: &DataType, to: &DataType) -> Option<DataType> {
         (a, Utf8 | Utf8View) | (Utf8 | Utf8View, a) if scalar(a) => Some(Utf8),
         (a, b) if scalar(a) && scalar(b) => Some(Utf8),
         _ => None,
+    }
+}
+
+/// How many decimal digits an integer type can need.
+fn digits(integer: &DataType) -> u8 {
+    match integer {
+        DataType::Int8 | DataType::UInt8 => 3,
+        DataType::Int16 | DataType::UInt16 => 5,
+        DataType::Int32 | DataType::UInt32 => 10,
+        DataType::Int64 => 19,
+        _ => 20,
     }
 }
 
@@ -112,6 +123,8 @@ mod tests {
         assert_eq!(widen(&UInt64, &Int64), Some(Decimal128(20, 0)));
         assert_eq!(widen(&Decimal128(10, 2), &Decimal128(12, 4)), Some(Decimal128(12, 4)));
         assert_eq!(widen(&Decimal128(38, 0), &Decimal128(38, 10)), Some(Decimal256(48, 10)));
+        assert_eq!(widen(&Decimal128(12, 2), &Int32), Some(Decimal128(12, 2)));
+        assert_eq!(widen(&Int64, &Decimal128(10, 2)), Some(Decimal128(21, 2)));
         assert_eq!(widen(&Boolean, &Utf8), Some(Utf8));
         assert_eq!(widen(&Binary, &Utf8), None);
     }

@@ -2,6 +2,8 @@
 //! row; a cast is exact, or what did not fit is refused or recorded. No value changes silently.
 
 mod casts;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -168,7 +168,12 @@ impl LaneSession {
         let Some(session) = self.session.as_mut() else {
             return Err(Error::new(ErrorKind::Internal, "rows were admitted without a session"));
         };
-        session.write(Batch { stream, rows, changes, lease }).await
+        session.write(Batch { stream: stream.clone(), rows, changes, lease }).await?;
+        let made_there = session.take_changes();
+        if !made_there.is_empty() {
+            self.pipe.run.observer.changes(&stream, &made_there);
+        }
+        Ok(())
     }
 
     async fn truncated(&mut self, stream: &StreamName) -> Result<()> {
