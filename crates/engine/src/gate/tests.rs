@@ -50,12 +50,13 @@ fn shown(outcome: Result<SchemaPlan, Error>) -> String {
 
 #[test]
 fn every_kind_of_change_meets_its_policy() {
+    type Next = fn() -> Vec<Field>;
     let new = || with(Field::new("x", Utf8, true));
     let wider = || with(Field::new("n", Int64, true));
     let other = || with(Field::new("n", Utf8, true));
     let gone = || vec![Field::new("id", Int64, false)];
     // (name, next, default, freeze, discard_value, discard_row)
-    let rows: [(&str, fn() -> Vec<Field>, [&str; 4]); 4] = [
+    let rows: [(&str, Next, [&str; 4]); 4] = [
         ("new column", new, ["+x:Utf8 id,n,x", "SchemaDrift", "id,n null", "id,n reject"]),
         ("wider type", wider, ["~n:Int64 id,n", "SchemaDrift", "id,n null", "id,n reject"]),
         ("other type", other, ["SchemaDrift", "SchemaDrift", "id,n null", "id,n reject"]),

@@ -95,7 +95,11 @@ fn incremental_finds_its_cursor_or_says_that_there_is_none() {
     assert_eq!((a.selected.read, a.selected.cursor.as_deref(), a.write), (ReadMode::Incremental, Some("updated_at"), WriteMode::Merge));
     assert_eq!((a.selected.repeats, a.key), (Repeats::Folded, vec!["id".to_owned()]));
     let a = one(&incremental(&["audit.orders"]));
-    assert_eq!((a.selected.read, a.selected.cursor, a.write), (ReadMode::Incremental, None, WriteMode::Append), "the source's own, keyless");
+    assert_eq!(
+        (a.selected.read, a.selected.cursor, a.write),
+        (ReadMode::Incremental, None, WriteMode::Append),
+        "the source's own, keyless"
+    );
     for without in ["public.lines", "audit.log"] {
         let plan = made(&incremental(&[without]));
         assert_eq!((plan.assignments[0].selected.read, plan.assignments[0].write), (ReadMode::Full, WriteMode::Replace));
@@ -105,11 +109,8 @@ fn incremental_finds_its_cursor_or_says_that_there_is_none() {
 
 #[test]
 fn a_cursor_that_cannot_be_is_refused_with_the_nearest() {
-    let cursor = |stream, cursor: &str| Request {
-        mode: Some(ReadMode::Incremental),
-        cursor: Some(cursor.to_owned()),
-        ..request(&[stream])
-    };
+    let cursor =
+        |stream, cursor: &str| Request { mode: Some(ReadMode::Incremental), cursor: Some(cursor.to_owned()), ..request(&[stream]) };
     assert_eq!(one(&cursor("public.orders", "id")).selected.cursor.as_deref(), Some("id"));
     let e = refused(&cursor("public.orders", "updatd_at"));
     assert_eq!((e.kind(), e.suggested_fix()), (ErrorKind::ConfigInvalid, Some("did you mean \"updated_at\"?")));
@@ -121,8 +122,7 @@ fn a_cursor_that_cannot_be_is_refused_with_the_nearest() {
 
 #[test]
 fn a_write_that_cannot_be_is_refused_before_any_row() {
-    let replace_changes =
-        Request { mode: Some(ReadMode::Incremental), write: Some(WriteMode::Replace), ..request(&["public.orders"]) };
+    let replace_changes = Request { mode: Some(ReadMode::Incremental), write: Some(WriteMode::Replace), ..request(&["public.orders"]) };
     assert_eq!(refused(&replace_changes).kind(), ErrorKind::ConfigInvalid);
     let keyless = Request { write: Some(WriteMode::Merge), ..request(&["public.lines"]) };
     assert!(refused(&keyless).suggested_fix().unwrap().contains("--key"));

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use DataType::*;
 use arrow_array::{
-    BinaryArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray,
-    cast::AsArray, types::*,
+    BinaryArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray, TimestampMillisecondArray, cast::AsArray,
+    types::*,
 };
 use arrow_schema::{DataType, Field, TimeUnit};
 

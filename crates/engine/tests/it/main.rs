@@ -2,5 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "tests")]
 
+mod chaos;
 mod counterexamples;
+mod drift;
+mod lanes;
+mod memories;
+mod pipe;
 mod rig;

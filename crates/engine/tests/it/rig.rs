@@ -8,7 +8,7 @@ use linkspan_core::{
 };
 use linkspan_engine::{
     gate::{Policies, PolicyGate},
-    run::{Accept, Assignment, Outcome, Run, Settings, StreamEnd, Unobserved},
+    run::{Accept, Assignment, Observer, Outcome, Run, Settings, StreamEnd, Unobserved},
 };
 use linkspan_testkit::{
     fakes::{FakeDestination, FakeMemory, ScriptSource},
@@ -33,6 +33,7 @@ pub struct Rig {
     pub memory: Arc<FakeMemory>,
     pub remembers: Arc<dyn Memory>,
     pub gate: Arc<dyn Gate>,
+    pub observer: Arc<dyn Observer>,
     pub streams: Vec<Assignment>,
     pub settings: Settings,
     pub context: Context,
@@ -66,6 +67,7 @@ impl Rig {
             source: script.clone(),
             script,
             gate: Arc::new(PolicyGate::new(Policies::default(), &to.capability())),
+            observer: Arc::new(Unobserved),
             destination: to.clone(),
             to,
             remembers: memory.clone(),
@@ -90,17 +92,22 @@ impl Rig {
             memory: self.remembers.clone(),
             settings: self.settings.clone(),
             context: self.context.clone(),
-            observer: Arc::new(Unobserved),
+            observer: self.observer.clone(),
         };
         run.run(stop)
     }
     /// Runs and expects every stream to complete.
     pub async fn complete(&self) -> Outcome {
+        let outcome = self.complete_beside().await;
+        self.nothing_leaked();
+        outcome
+    }
+    /// The same, while another run may be alive.
+    pub async fn complete_beside(&self) -> Outcome {
         let outcome = self.run().await.unwrap();
         for (stream, o) in &outcome.streams {
             assert!(matches!(o.ended, StreamEnd::Completed), "{stream}: {:?}", o.ended);
         }
-        self.nothing_leaked();
         outcome
     }
     pub fn nothing_leaked(&self) {

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arrow_array::RecordBatch;
@@ -249,10 +249,7 @@ impl Lane for Running {
     }
 }
 
-/// Keeps this thread's core busy for so long.
+/// Keeps this worker thread from all other tasks for so long, as decoding does. It sleeps, so that a busy machine does not stretch it.
 pub(crate) fn burn(time: Duration) {
-    let started = Instant::now();
-    while started.elapsed() < time {
-        std::hint::spin_loop();
-    }
+    std::thread::sleep(time);
 }

@@ -1,0 +1,166 @@
+//! The two memories of a run, and what happens when one of them is lost, stale or taken over.
+
+use linkspan_core::{ConnectionId, ErrorKind, Memory, ReadMode::*, Scope, WriteMode::*};
+use linkspan_engine::run::{Accept, StreamEnd};
+use linkspan_testkit::fakes::{FakeDestination, ScriptLane, ScriptSource};
+
+use crate::rig::{CONNECTION, Rig, assignment, failure, name};
+
+fn slices(n: i64) -> Vec<ScriptLane> {
+    vec![ScriptLane::rows(&name("a"), n, 10)]
+}
+fn rig(read: linkspan_core::ReadMode, write: linkspan_core::WriteMode) -> Rig {
+    Rig::new(ScriptSource::new(slices(3)), FakeDestination::atomic(), vec![assignment("a", read, write)])
+}
+fn range(until: i64) -> Vec<i64> {
+    (0..until).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_store_goes_on_from_the_destination_when_asked() {
+    let mut rig = rig(Incremental, Append);
+    rig.complete().await;
+    rig.memory.wipe();
+    rig.script.script(slices(5));
+    let e = rig.run().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Conflict);
+    assert!(e.suggested_fix().unwrap().contains("--adopt"));
+    rig.settings.accept = Accept { adopt: true, replaced_target: false };
+    rig.complete().await;
+    assert_eq!(rig.ids("a"), range(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_set_back_to_a_backup_goes_on_from_the_destination() {
+    for (read, write) in [(Incremental, Append), (Full, Replace), (Full, Append)] {
+        let rig = rig(read, write);
+        let empty = rig.memory.backup();
+        rig.complete().await;
+        let first = rig.memory.backup();
+        rig.script.script(slices(5));
+        rig.complete().await;
+        for backup in [first, empty] {
+            let twice = rig.memory.remembered();
+            rig.memory.restore(&backup);
+            if rig.memory.remembered().known {
+                rig.complete().await;
+                assert!(rig.memory.remembered().generations[&name("a")].number >= twice.generations[&name("a")].number);
+            }
+        }
+        if (read, write) != (Full, Append) {
+            assert_eq!(rig.ids("a"), range(50), "{write:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_target_is_filled_again_only_when_accepted() {
+    for (read, write) in [(Incremental, Append), (Full, Replace), (Incremental, Merge)] {
+        let mut rig = rig(read, write);
+        rig.complete().await;
+        rig.to.wipe();
+        let e = rig.run().await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Conflict);
+        assert!(e.suggested_fix().unwrap().contains("--accept"));
+        rig.settings.accept = Accept { replaced_target: true, adopt: false };
+        rig.complete().await;
+        assert_eq!(rig.ids("a"), range(30));
+        rig.settings.accept = Accept::default();
+        rig.complete().await;
+        assert_eq!(rig.ids("a"), range(30));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_stolen_between_commit_and_save_doubles_nothing() {
+    let rig = rig(Incremental, Append);
+    let memory = rig.memory.clone();
+    rig.to.before_commit(move |commit| {
+        let memory = memory.clone();
+        Box::pin(async move {
+            if commit.number == 2 {
+                memory.steal();
+            }
+            Ok(())
+        })
+    });
+    let outcome = rig.run().await.unwrap();
+    assert_eq!(failure(&outcome, "a").kind(), ErrorKind::Conflict);
+    rig.to.clear_hook();
+    rig.memory.give_back();
+    rig.complete().await;
+    assert_eq!(rig.ids("a"), range(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_reached_at_the_save_costs_one_try() {
+    let rig = rig(Incremental, Append);
+    let memory = rig.memory.clone();
+    rig.to.before_commit(move |commit| {
+        let memory = memory.clone();
+        Box::pin(async move {
+            if commit.number == 3 {
+                memory.unavailable(1);
+            }
+            Ok(())
+        })
+    });
+    let outcome = rig.run().await.unwrap();
+    assert_eq!(failure(&outcome, "a").kind(), ErrorKind::Unavailable);
+    rig.complete().await;
+    assert_eq!(rig.ids("a"), range(30));
+}
+
+/// An older run that was frozen and wakes up cannot commit; nor can one even begin.
+#[tokio::test(start_paused = true)]
+async fn a_stale_run_is_refused() {
+    let rig = rig(Incremental, Append);
+    rig.to.before_commit(|commit| {
+        Box::pin(async move {
+            if (commit.fence, commit.number) == (1, 2) {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
+    });
+    let frozen = tokio::spawn(rig.run());
+    while rig.to.commits().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.complete_beside().await;
+    rig.to.clear_hook();
+    frozen.abort();
+    rig.fence.store(1, std::sync::atomic::Ordering::SeqCst);
+    let e = rig.run().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Conflict);
+    assert_eq!(rig.ids("a"), range(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_runs_at_once_never_double_a_row() {
+    let rig = rig(Incremental, Append);
+    let (first, second) = tokio::join!(rig.run(), rig.run());
+    let ended = |o: &linkspan_engine::run::Outcome| matches!(o.streams[&name("a")].ended, StreamEnd::Completed);
+    assert!(ended(&first.unwrap()) || ended(&second.unwrap()) || rig.ids("a").len() < 30);
+    rig.complete().await;
+    assert_eq!(rig.ids("a"), range(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_after_the_destination_forgot_starts_from_nothing() {
+    let rig = rig(Incremental, Merge);
+    rig.complete().await;
+    linkspan_core::Destination::forget(&*rig.to, CONNECTION).await.unwrap();
+    rig.memory.wipe();
+    rig.complete().await;
+    assert_eq!(rig.ids("a"), range(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_do_not_see_each_others_positions() {
+    let rig = rig(Incremental, Append);
+    rig.complete().await;
+    let other = linkspan_core::Destination::recall(&*rig.to, ConnectionId(uuid::Uuid::from_u128(8))).await.unwrap();
+    assert_eq!(other, None);
+    assert_eq!(rig.memory.load().await.unwrap().scopes.keys().collect::<Vec<_>>(), [&Scope::Stream(name("a"))]);
+}
