@@ -68,6 +68,12 @@ pub trait Source: Send + Sync {
     /// The streams, in a stable order. Called twice it answers the same.
     async fn discover(&self) -> Result<Vec<Stream>>;
 
+    /// Why a stream that a user named is not among those discovered: no right to read it, or something that cannot be read.
+    /// `None` when it simply is not there.
+    async fn missing(&self, _stream: &StreamName) -> Option<Error> {
+        None
+    }
+
     /// Lanes are owned and spawned. Order and atomicity exist inside a lane, never between lanes.
     /// Pulled lazily, `concurrency` at a time. `from` holds the states of the selected streams only; an empty one is a first read.
     /// A source that cannot serve `from` yields `PositionLost`; for a full read that means "start a new generation".

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result, Source, Stop, Stopper};
+use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result, Source, Stop, Stopper, StreamName};
 use linkspan_engine::{
     gate::{PolicyGate, Transactions},
     plan::{self, Plan},
@@ -118,7 +118,10 @@ impl Mover {
         let source = job.from.open_source(self.context.clone(), self.project.as_ref())?;
         let destination = job.to.open_destination(self.context.clone(), self.project.as_ref())?;
         let discovered = unless_stopped(&self.stop, source.discover()).await?;
-        let plan = plan::plan(&discovered, &job.request, &destination.capability())?;
+        let plan = match plan::plan(&discovered, &job.request, &destination.capability()) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(explained(e, job, source.as_ref()).await),
+            plan => plan?,
+        };
         Ok(Prepared { source, destination, plan })
     }
 
@@ -214,6 +217,18 @@ impl Mover {
         }
         exit
     }
+}
+
+/// A better reason than "not found" for a stream that was named, where the source knows one.
+async fn explained(e: Error, job: &Job, source: &dyn Source) -> Error {
+    let named = e.context().iter().find(|(k, _)| *k == "stream").map(|(_, name)| name.clone());
+    let asked = named.as_ref().or(job.request.streams.first());
+    for name in asked.into_iter().filter(|s| !s.contains('*')) {
+        if let Some(better) = source.missing(&StreamName::parse(name)).await {
+            return better;
+        }
+    }
+    e
 }
 
 /// The connection's id in the store. A name that the store knows keeps its identity, whatever its ends are now.

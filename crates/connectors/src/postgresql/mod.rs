@@ -17,6 +17,7 @@ mod encode_text;
 mod errors;
 mod merge;
 mod merge_keys;
+mod missing;
 mod numeric;
 mod part;
 mod query;

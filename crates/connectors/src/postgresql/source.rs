@@ -17,6 +17,7 @@ use super::{
     connect::{Client, Server},
     cutter::{Cut, Cutter, Relation},
     errors::PgResult,
+    missing,
     part::Part,
     query::Query,
     snapshot::Snapshot,
@@ -46,6 +47,13 @@ impl Source for PostgresSource {
         }
         client.close().await;
         Ok(streams)
+    }
+
+    async fn missing(&self, stream: &StreamName) -> Option<Error> {
+        let client = self.server.connect().await.ok()?;
+        let why = missing::why(&*client, stream).await;
+        client.close().await;
+        why
     }
 
     fn lanes(self: Arc<Self>, selected: Vec<Selected>, from: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {

@@ -96,10 +96,19 @@ async fn a_table_that_is_not_there_is_named_with_the_nearest() {
 async fn a_table_that_may_not_be_read_is_a_matter_of_permission() {
     let Some(db) = shop().await else { return };
     let role = linkspan_testkit::servers::unique("ls_reader");
-    db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'; GRANT USAGE ON SCHEMA public TO {role}")).await;
+    db.execute(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'; CREATE SCHEMA hidden; CREATE TABLE hidden.h (id int); CREATE TABLE u (id int);
+         GRANT SELECT ON u TO {role}"
+    ))
+    .await;
     let url = url_with(&db.url, &format!("{role}:{SECRET}"));
-    let result =
-        tokio::task::spawn_blocking(move || refused(&Place::new(), &url, &["--stream", "public.t"], 3, &["public.t", "GRANT"])).await;
+    let result = tokio::task::spawn_blocking(move || {
+        refused(&Place::new(), &url, &["--stream", "public.t"], 3, &["public.t", "GRANT SELECT"]);
+        refused(&Place::new(), &url, &["--stream", "u", "--stream", "t"], 3, &["public.t", "GRANT SELECT"]);
+        refused(&Place::new(), &url, &["--stream", "hidden.h"], 3, &["hidden.h", "GRANT USAGE"]);
+        refused(&Place::new(), &url, &["--stream", "public.x"], 4, &["public.x"]);
+    })
+    .await;
     db.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     result.unwrap();
 }
