@@ -7,6 +7,7 @@ pub mod jsonl;
 pub mod postgresql;
 pub mod sqlite;
 mod text;
+mod text_file;
 mod url_config;
 
 use linkspan_core::ConnectorType;
@@ -14,5 +15,11 @@ use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![csv::connector_type(), faker::connector_type(), postgresql::connector_type(), sqlite::connector_type()]
+    vec![
+        csv::connector_type(),
+        faker::connector_type(),
+        jsonl::connector_type(),
+        postgresql::connector_type(),
+        sqlite::connector_type(),
+    ]
 }

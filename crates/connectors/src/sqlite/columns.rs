@@ -14,7 +14,6 @@ use arrow_array::{
     new_null_array,
     types::{Float32Type, Float64Type},
 };
-use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use linkspan_core::{
     Change, ChangeKind, Changes, Error, ErrorKind, Reason, Result,
@@ -26,7 +25,7 @@ use super::{
     file::{quoted, sql_error},
     tables::{Column, Table},
 };
-use crate::text::{parse, write};
+use crate::text::{cells::strict, parse, write};
 
 /// How many rows a batch of a rebuild has.
 const REBUILD_BATCH: usize = 8_192;
@@ -347,12 +346,6 @@ fn logical(array: ArrayRef, field: &Field) -> Result<ArrayRef> {
         _ => array,
     };
     strict(&through, to)
-}
-
-/// A cast that fails rather than make a null.
-pub(super) fn strict(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
-        .map_err(|_| Error::new(ErrorKind::DataInvalid, "a value does not fit its column's type").with("type", to))
 }
 
 fn from_json(texts: &StringArray, field: &Field) -> Result<ArrayRef> {

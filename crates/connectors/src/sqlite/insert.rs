@@ -1,30 +1,19 @@
 //! Arrow rows into a table: one prepared statement per kind of row, values bound without a copy of ours.
 
-use std::sync::Arc;
-
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array, LargeStringArray, RecordBatch,
-    StringArray, StringViewArray, UInt64Array, cast::AsArray,
-};
-use arrow_schema::{DataType, Field, TimeUnit};
-use linkspan_core::{
-    Error, ErrorKind, OP_COLUMN, Result, UNSET_COLUMN,
-    fold::Op,
-    is_feed_column,
-    native::{self, INFINITY},
-};
+use arrow_array::{Array, BinaryArray, RecordBatch, StringArray, cast::AsArray};
+use arrow_schema::Field;
+use linkspan_core::{Error, ErrorKind, OP_COLUMN, Result, UNSET_COLUMN, fold::Op, is_feed_column};
 use rusqlite::{
     CachedStatement, Connection,
     types::{Null, ToSqlOutput, ValueRef},
 };
 
 use super::{
-    columns::strict,
     ddl::NO_COLUMNS,
     file::{quoted, sql_error},
     tables::Table,
 };
-use crate::text::write::{self, Zone};
+use crate::text::cells::Cells;
 
 /// The statements that put one batch's columns into a table.
 pub(super) struct Inserter {
@@ -115,7 +104,7 @@ impl Inserter {
         }
         for (i, column) in cells.iter().enumerate() {
             let column = if set(i) || self.key.contains(&i) { column } else { &Cells::Null };
-            column.bind(upsert, i + 1, row, scratch).map_err(sql_error)?;
+            bind(column, upsert, i + 1, row, scratch).map_err(sql_error)?;
         }
         upsert.raw_execute().map(drop).map_err(sql_error)
     }
@@ -128,7 +117,7 @@ impl Inserter {
         let sql = format!("UPDATE {} SET {assigned} WHERE {}", self.table, self.key_condition(sent.len()));
         let mut update = db.prepare_cached(&sql).map_err(sql_error)?;
         for (n, i) in sent.iter().enumerate() {
-            cells[*i].bind(&mut update, n + 1, row, scratch).map_err(sql_error)?;
+            bind(&cells[*i], &mut update, n + 1, row, scratch).map_err(sql_error)?;
         }
         self.bind_key(&mut update, cells, row, sent.len(), scratch).map_err(sql_error)?;
         Ok(update.raw_execute().map_err(sql_error)? > 0)
@@ -140,7 +129,7 @@ impl Inserter {
     }
     fn bind_all(&self, statement: &mut CachedStatement<'_>, cells: &[Cells], row: usize, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
         for (i, cells) in cells.iter().enumerate() {
-            cells.bind(statement, i + 1, row, scratch)?;
+            bind(cells, statement, i + 1, row, scratch)?;
         }
         Ok(())
     }
@@ -153,7 +142,7 @@ impl Inserter {
         scratch: &mut Vec<u8>,
     ) -> rusqlite::Result<()> {
         for (n, i) in self.key.iter().enumerate() {
-            cells[*i].bind(statement, after + n + 1, row, scratch)?;
+            bind(&cells[*i], statement, after + n + 1, row, scratch)?;
         }
         Ok(())
     }
@@ -187,135 +176,25 @@ fn is_set(bits: &[u8], ordinal: usize) -> bool {
     bits.get(ordinal / 8).is_none_or(|b| b & (1 << (ordinal % 8)) == 0)
 }
 
-/// A column in the form that it is bound from.
-enum Cells {
-    Null,
-    Int(Int64Array),
-    UInt(UInt64Array),
-    Bool(BooleanArray),
-    Real(Float64Array),
-    Text(StringArray),
-    LargeText(LargeStringArray),
-    ViewText(StringViewArray),
-    Blob(BinaryArray),
-    Decimal(Decimal128Array, i8),
-    Wide(Decimal256Array, i8),
-    Date(Int64Array, Ends),
-    Instant(Int64Array, TimeUnit, Zone, Ends),
-    Time(Int64Array),
-}
-
-/// Which values stand for the infinities, where the field says that its extremes do.
-#[derive(Clone, Copy)]
-struct Ends(Option<(i64, i64)>);
-
-impl Ends {
-    fn of(field: &Field, low: i64, high: i64) -> Self {
-        Self(native::has_mark(field, INFINITY).then_some((low, high)))
+/// Binds a value in the storage class that its column is declared for.
+fn bind(cells: &Cells, s: &mut CachedStatement<'_>, at: usize, row: usize, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+    if cells.is_null(row) {
+        return s.raw_bind_parameter(at, Null);
     }
-    fn name(self, value: i64) -> Option<&'static [u8]> {
-        match self.0 {
-            Some((low, _)) if value == low => Some(b"-infinity"),
-            Some((_, high)) if value == high => Some(b"infinity"),
-            _ => None,
-        }
+    match cells {
+        Cells::Int(a) => return s.raw_bind_parameter(at, a.value(row)),
+        Cells::Bool(a) => return s.raw_bind_parameter(at, a.value(row)),
+        // SQLite would store a NaN as NULL: that one is text.
+        Cells::Float(a) if !a.value(row).is_nan() => return s.raw_bind_parameter(at, f64::from(a.value(row))),
+        Cells::Double(a) if !a.value(row).is_nan() => return s.raw_bind_parameter(at, a.value(row)),
+        Cells::Blob(a) => return s.raw_bind_parameter(at, ToSqlOutput::Borrowed(ValueRef::Blob(a.value(row)))),
+        _ => {}
     }
-}
-
-impl Cells {
-    /// `field` is the table's: rows of another type are cast to it without rounding.
-    fn of(array: &ArrayRef, field: &Field) -> Result<Self> {
-        use DataType::*;
-        let array = if array.data_type() == field.data_type() { array.clone() } else { strict(array, field.data_type())? };
-        let long = |a: &ArrayRef| strict(a, &Int64).map(|a| a.as_primitive().clone());
-        Ok(match field.data_type() {
-            Null => Self::Null,
-            Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Duration(_) => Self::Int(long(&array)?),
-            UInt64 => Self::UInt(array.as_primitive().clone()),
-            Boolean => Self::Bool(array.as_boolean().clone()),
-            Float16 | Float32 | Float64 => Self::Real(strict(&array, &Float64)?.as_primitive().clone()),
-            Utf8 => Self::Text(array.as_string().clone()),
-            LargeUtf8 => Self::LargeText(array.as_string().clone()),
-            Utf8View => Self::ViewText(array.as_string_view().clone()),
-            Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => Self::Blob(strict(&array, &Binary)?.as_binary().clone()),
-            Decimal128(_, scale) => Self::Decimal(array.as_primitive().clone(), *scale),
-            Decimal256(_, scale) => Self::Wide(array.as_primitive().clone(), *scale),
-            Date32 => Self::Date(long(&strict(&array, &Int32)?)?, Ends::of(field, i64::from(i32::MIN), i64::from(i32::MAX))),
-            Date64 => Self::Date(long(&strict(&strict(&array, &Date32)?, &Int32)?)?, Ends(None)),
-            Timestamp(unit, zone) => {
-                let zone = if zone.is_some() { Zone::Utc } else { Zone::None };
-                Self::Instant(long(&array)?, *unit, zone, Ends::of(field, i64::MIN, i64::MAX))
-            }
-            Time32(_) | Time64(_) => Self::Time(long(&strict(&array, &Time64(TimeUnit::Nanosecond))?)?),
-            nested if nested.is_nested() => Self::Text(json_texts(&array)?),
-            _ => Self::Text(strict(&array, &Utf8)?.as_string().clone()),
-        })
+    if let Some(text) = cells.text(row) {
+        return s.raw_bind_parameter(at, ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())));
     }
-    fn is_null(&self, row: usize) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Int(a) | Self::Date(a, _) | Self::Instant(a, ..) | Self::Time(a) => a.is_null(row),
-            Self::UInt(a) => a.is_null(row),
-            Self::Bool(a) => a.is_null(row),
-            Self::Real(a) => a.is_null(row),
-            Self::Text(a) => a.is_null(row),
-            Self::LargeText(a) => a.is_null(row),
-            Self::ViewText(a) => a.is_null(row),
-            Self::Blob(a) => a.is_null(row),
-            Self::Decimal(a, _) => a.is_null(row),
-            Self::Wide(a, _) => a.is_null(row),
-        }
-    }
-    fn bind(&self, s: &mut CachedStatement<'_>, at: usize, row: usize, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
-        if self.is_null(row) {
-            return s.raw_bind_parameter(at, Null);
-        }
-        scratch.clear();
-        match self {
-            Self::Null => return s.raw_bind_parameter(at, Null),
-            Self::Int(a) => return s.raw_bind_parameter(at, a.value(row)),
-            Self::Bool(a) => return s.raw_bind_parameter(at, a.value(row)),
-            // SQLite would store a NaN as NULL.
-            Self::Real(a) if a.value(row).is_nan() => scratch.extend_from_slice(b"NaN"),
-            Self::Real(a) => return s.raw_bind_parameter(at, a.value(row)),
-            Self::Text(a) => return bind_text(s, at, a.value(row).as_bytes()),
-            Self::LargeText(a) => return bind_text(s, at, a.value(row).as_bytes()),
-            Self::ViewText(a) => return bind_text(s, at, a.value(row).as_bytes()),
-            Self::Blob(a) => return s.raw_bind_parameter(at, ToSqlOutput::Borrowed(ValueRef::Blob(a.value(row)))),
-            Self::UInt(a) => write::natural(scratch, a.value(row)),
-            Self::Decimal(a, scale) => write::decimal(scratch, a.value(row), *scale),
-            Self::Wide(a, scale) => write::decimal_text(scratch, &a.value(row).to_string(), *scale),
-            Self::Date(a, ends) => match ends.name(a.value(row)) {
-                Some(name) => scratch.extend_from_slice(name),
-                None => write::date(scratch, a.value(row)),
-            },
-            Self::Instant(a, unit, zone, ends) => match ends.name(a.value(row)) {
-                Some(name) => scratch.extend_from_slice(name),
-                None => write::instant(scratch, a.value(row), *unit, b' ', *zone),
-            },
-            Self::Time(a) => write::time(scratch, a.value(row), TimeUnit::Nanosecond),
-        }
-        bind_text(s, at, scratch)
-    }
-}
-
-fn bind_text(s: &mut CachedStatement<'_>, at: usize, text: &[u8]) -> rusqlite::Result<()> {
-    s.raw_bind_parameter(at, ToSqlOutput::Borrowed(ValueRef::Text(text)))
-}
-
-/// Lists, structs and maps as JSON documents.
-fn json_texts(array: &ArrayRef) -> Result<StringArray> {
-    let internal = |e| Error::new(ErrorKind::Internal, "a nested value could not be written as JSON").because(e);
-    let field = Arc::new(Field::new("v", array.data_type().clone(), true));
-    let options = arrow_json::writer::EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = arrow_json::writer::make_encoder(&field, array.as_ref(), &options).map_err(internal)?;
-    let mut texts = Vec::with_capacity(array.len());
-    for row in 0..array.len() {
-        let mut text = Vec::new();
-        if !array.is_null(row) {
-            encoder.encode(row, &mut text);
-        }
-        texts.push((!array.is_null(row)).then(|| String::from_utf8_lossy(&text).into_owned()));
-    }
-    Ok(StringArray::from(texts))
+    scratch.clear();
+    // SQLite's own date functions put a space between date and time.
+    cells.write(row, b' ', scratch);
+    s.raw_bind_parameter(at, ToSqlOutput::Borrowed(ValueRef::Text(scratch)))
 }

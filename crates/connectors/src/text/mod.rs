@@ -1,6 +1,7 @@
 //! The text forms of values that files and SQLite share: ISO 8601 dates and times, exact decimals, shortest doubles.
 //! What `write` writes, `parse` reads back equal.
 
+pub(crate) mod cells;
 pub(crate) mod parse;
 pub(crate) mod write;
 

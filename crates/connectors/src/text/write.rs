@@ -108,6 +108,15 @@ pub(crate) fn double(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// The same for a float, whose shortest text is shorter.
+pub(crate) fn float(out: &mut Vec<u8>, value: f32) {
+    if value.is_finite() {
+        let _ = write!(out, "{value:?}");
+    } else {
+        out.extend_from_slice(special(f64::from(value)).as_bytes());
+    }
+}
+
 /// The name of a double that is not a number of digits.
 pub(crate) fn special(value: f64) -> &'static str {
     match value {
