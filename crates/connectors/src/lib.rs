@@ -15,11 +15,5 @@ use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![
-        csv::connector_type(),
-        faker::connector_type(),
-        jsonl::connector_type(),
-        postgresql::connector_type(),
-        sqlite::connector_type(),
-    ]
+    vec![csv::connector_type(), faker::connector_type(), jsonl::connector_type(), postgresql::connector_type(), sqlite::connector_type()]
 }

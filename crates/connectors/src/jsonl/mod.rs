@@ -1,4 +1,4 @@
-//! JSON Lines: one object per row, into a file, a folder of files, or standard output.
+//! JSON Lines: one object per row, from and into a file or a folder of files, or to standard output.
 
 mod encode;
 mod stdout;
@@ -6,12 +6,12 @@ mod stdout;
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Error, ErrorKind, Result, Role, Spec, UrlForm, file_error};
+use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Error, ErrorKind, Result, Role, Source, Spec, UrlForm};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::text_file::{Place, TextFiles};
+use crate::text_file::{Place, TextFiles, check_folder};
 
 /// What a path to one file ends with.
 const ENDINGS: [&str; 3] = [".jsonl", ".ndjson", ".json"];
@@ -22,9 +22,13 @@ pub fn connector_type() -> ConnectorType {
         title: "JSON Lines".into(),
         docs: include_str!("docs.md").into(),
         aliases: vec!["ndjson".into(), "stdout".into()],
-        roles: vec![Role::Destination],
+        roles: vec![Role::Source, Role::Destination],
         example: json!({"path": "./out"}),
-        url: Some(UrlForm { schemes: &["jsonl", "ndjson", "stdout"], extensions: &[".jsonl", ".ndjson"], config: from_url }),
+        url: Some(UrlForm {
+            schemes: &["jsonl", "ndjson", "stdout"],
+            extensions: &[".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz", ".jsonl.zst", ".ndjson.zst"],
+            config: from_url,
+        }),
         ..Spec::empty()
     };
     ConnectorType::new(spec, Jsonl::open)
@@ -33,7 +37,8 @@ pub fn connector_type() -> ConnectorType {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct JsonlConfig {
-    /// A file that ends in .jsonl, .ndjson or .json (one stream), a folder (a file per stream), or `-` for standard output.
+    /// A file that ends in .jsonl, .ndjson or .json (one stream), a folder (a file per stream), or `-` for standard output. A source
+    /// also reads gzip, zstd and patterns such as `logs/*.jsonl`.
     path: String,
     /// Standard output only: the field that names each row's stream. Needed as soon as several streams are written there.
     stream_field: Option<String>,
@@ -50,7 +55,7 @@ fn from_url(url: &str) -> Result<Value> {
 
 enum Jsonl {
     Stdout(Arc<stdout::Stdout>),
-    Files(Arc<TextFiles>),
+    Files { files: Arc<TextFiles>, source: Arc<dyn Source> },
 }
 
 impl Jsonl {
@@ -64,7 +69,11 @@ impl Jsonl {
                 .fix("leave it out, or write to `stdout:`"));
         }
         let place = Place::of(&config.path, &ENDINGS, "jsonl")?;
-        Ok(Self::Files(Arc::new(TextFiles { place, format: Arc::new(encode::JsonLines), ctx })))
+        let source = crate::csv::json_lines(&config.path, ctx.clone())?;
+        let packed = [".gz", ".zst", ".zstd"].iter().any(|e| config.path.to_ascii_lowercase().ends_with(e));
+        let refusal = packed.then_some(("compressed files are read and not written", "write to a .jsonl file and compress it afterwards"));
+        let files = Arc::new(TextFiles { place, format: Arc::new(encode::JsonLines), ctx, refusal });
+        Ok(Self::Files { files, source })
     }
 }
 
@@ -72,34 +81,21 @@ impl Jsonl {
 impl Connector for Jsonl {
     async fn check(&self) -> Result<Checked> {
         let start = Instant::now();
-        if let Self::Files(files) = self {
+        if let Self::Files { files, .. } = self {
             check_folder(&files.place)?;
         }
         Ok(Checked { latency: start.elapsed(), ..Checked::default() })
     }
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        match self {
+            Self::Stdout(_) => None,
+            Self::Files { source, .. } => Some(source.clone()),
+        }
+    }
     fn destination(&self) -> Option<Arc<dyn Destination>> {
         Some(match self {
             Self::Stdout(stdout) => stdout.clone(),
-            Self::Files(files) => files.clone(),
+            Self::Files { files, .. } => files.clone(),
         })
     }
-}
-
-/// The folder is there, or can be made in one that is.
-pub(crate) fn check_folder(place: &Place) -> Result<()> {
-    let folder = place.folder();
-    let nearest = if place.is_file() { Some(folder) } else { folder.ancestors().find(|f| f.as_os_str().is_empty() || f.exists()) };
-    let nearest = nearest.filter(|f| !f.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    let meta = std::fs::metadata(nearest).map_err(|e| file_error("the folder is not there", nearest, e))?;
-    if !meta.is_dir() {
-        return Err(Error::new(ErrorKind::ConfigInvalid, "the path goes through a file")
-            .with("path", nearest.display())
-            .fix("choose another path"));
-    }
-    if meta.permissions().readonly() {
-        return Err(Error::new(ErrorKind::PermissionDenied, "the folder may not be written")
-            .with("path", nearest.display())
-            .fix("give this user the right to write there"));
-    }
-    Ok(())
 }

@@ -67,6 +67,10 @@ impl FileEntry {
         };
         self.columns.iter().map(field).collect()
     }
+    /// Whether anything was ever committed to the file.
+    pub fn stands(&self) -> bool {
+        self.length > 0 || !self.columns.is_empty()
+    }
     pub fn set_fields(&mut self, fields: &[Field]) {
         let entry = |f: &Field| ColumnEntry {
             name: f.name().clone(),
@@ -111,12 +115,13 @@ impl Books {
         }
     }
     /// Compare-and-set: the scope must stand where the commit says it stood, under the fence that its session installed.
-    pub fn advance(&mut self, commit: &Commit) -> Result<()> {
-        let known = self.connections.entry(commit.connection.to_string()).or_default();
-        if known.fence != commit.fence {
-            return Err(stale(known.fence, commit.fence));
+    pub fn check(&self, commit: &Commit) -> Result<()> {
+        let known = self.connections.get(&commit.connection.to_string());
+        let fence = known.map_or(0, |k| k.fence);
+        if fence != commit.fence {
+            return Err(stale(fence, commit.fence));
         }
-        let stands = known.scopes.get(&commit.scope);
+        let stands = known.and_then(|k| k.scopes.get(&commit.scope));
         let fits = match stands {
             Some(r) if r.generation == commit.generation => r.number == commit.previous,
             Some(r) if r.generation > commit.generation => false,
@@ -130,9 +135,12 @@ impl Books {
                 .with("expected", format!("generation {}, commit {}", commit.generation, commit.previous))
                 .fix("run it again: it goes on from the destination's own record"));
         }
-        let recalled = Recalled { generation: commit.generation, number: commit.number, state: commit.state.clone() };
-        known.scopes.insert(commit.scope.clone(), recalled);
         Ok(())
+    }
+    pub fn advance(&mut self, commit: &Commit) {
+        let recalled = Recalled { generation: commit.generation, number: commit.number, state: commit.state.clone() };
+        let known = self.connections.entry(commit.connection.to_string()).or_default();
+        known.scopes.insert(commit.scope.clone(), recalled);
     }
 }
 
@@ -178,15 +186,33 @@ impl Locked {
     pub fn save(&mut self) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(&self.books)
             .map_err(|e| Error::new(ErrorKind::Internal, "the record cannot be written").because(e))?;
-        let (path, temp) = (self.place.log(), self.place.path(&self.place.aside("record")));
-        let fail = |e| file_error("the record beside the files cannot be written", &temp, e);
-        let mut file = File::create_new(&temp).map_err(fail)?;
-        file.write_all(&bytes).map_err(fail)?;
-        self.ctx.files.sync(&file, &temp)?;
-        self.ctx.failpoints.hit_sync("text.position")?;
-        self.ctx.files.rename(&temp, &path)?;
+        let temp = self.place.path(&self.place.aside("record"));
+        if let Err(e) = self.put_record(&temp, &bytes) {
+            std::fs::remove_file(&temp).ok();
+            return Err(e);
+        }
         self.ctx.files.sync_dir(self.place.folder())?;
         self.roll_forward()
+    }
+    fn put_record(&self, temp: &Path, bytes: &[u8]) -> Result<()> {
+        let fail = |e| file_error("the record beside the files cannot be written", temp, e);
+        let mut file = File::create_new(temp).map_err(fail)?;
+        file.write_all(bytes).map_err(fail)?;
+        self.ctx.files.sync(&file, temp)?;
+        self.ctx.failpoints.hit_sync("text.position")?;
+        self.ctx.files.rename(temp, &self.place.log())
+    }
+    /// Puts new files on record, empty, before a byte of theirs is written: after a crash they are known to be ours.
+    pub fn announce(&mut self, names: impl Iterator<Item = (String, FileEntry)>) -> Result<()> {
+        let mut any = false;
+        for (name, entry) in names {
+            if !self.books.files.contains_key(&name) {
+                self.refuse_foreign(&name)?;
+                self.books.files.insert(name, entry);
+                any = true;
+            }
+        }
+        if any { self.save() } else { Ok(()) }
     }
     /// A file of that name that is not in the record is somebody else's. An empty one is nobody's.
     pub fn refuse_foreign(&self, name: &str) -> Result<()> {
@@ -270,12 +296,11 @@ impl Locked {
         self.refuse_foreign(name)?;
         let path = self.place.path(name);
         let fail = |e| file_error("the rows cannot be written", &path, e);
-        let known = self.books.files.contains_key(name);
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
-        let length = file.metadata().map_err(fail)?.len();
-        if known && length < entry.length {
+        let stands = path.metadata().map_or(None, |m| Some(m.len()));
+        if stands.unwrap_or(0) < entry.length {
             return Err(changed(&path));
         }
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         file.set_len(entry.length).map_err(fail)?;
         file.seek(SeekFrom::End(0)).map_err(fail)?;
         if entry.length == 0 {
@@ -283,7 +308,7 @@ impl Locked {
         }
         std::io::copy(&mut rows.reader().map_err(fail)?, &mut file).map_err(fail)?;
         self.ctx.files.sync(&file, &path)?;
-        if !known {
+        if stands.is_none() {
             self.ctx.files.sync_dir(self.place.folder())?;
         }
         entry.length = file.metadata().map_err(fail)?.len();

@@ -16,7 +16,7 @@ use linkspan_core::{
     Target, Visible, WriteMode,
 };
 
-pub(crate) use self::place::Place;
+pub(crate) use self::place::{Place, check_folder};
 use self::{
     log::{Books, FileEntry, Locked},
     session::TextSession,
@@ -41,6 +41,8 @@ pub(crate) struct TextFiles {
     pub place: Place,
     pub format: Arc<dyn Format>,
     pub ctx: Context,
+    /// Why these settings can be read with but not written with, and what to do.
+    pub refusal: Option<(&'static str, &'static str)>,
 }
 
 impl TextFiles {
@@ -84,7 +86,9 @@ impl Destination for TextFiles {
             .await?;
         let exists = path.try_exists().map_err(|e| linkspan_core::file_error("the file cannot be looked at", &path, e))?;
         Ok(match (entry, exists) {
-            (Some(entry), true) => Some(TableShape { schema: Arc::new(Schema::new(entry.fields()?)), key: vec![], ours: true }),
+            (Some(entry), true) if entry.stands() => {
+                Some(TableShape { schema: Arc::new(Schema::new(entry.fields()?)), key: vec![], ours: true })
+            }
             // An empty file is nobody's: a shell's redirection or a touch made it.
             (None, true) if path.metadata().is_ok_and(|m| m.len() > 0) => {
                 Some(TableShape { schema: Arc::new(Schema::empty()), key: vec![], ours: false })
@@ -95,11 +99,15 @@ impl Destination for TextFiles {
     async fn recall(&self, connection: ConnectionId) -> Result<Option<Recall>> {
         self.look(move |locked| {
             locked.cut_tails()?;
+            locked.drop_orphans()?;
             Ok(locked.books.recall(connection))
         })
         .await
     }
     async fn open(&self, load: Load) -> Result<Box<dyn Session>> {
+        if let Some((why, fix)) = self.refusal {
+            return Err(Error::new(ErrorKind::Unsupported, why).with("path", self.place.folder().display()).fix(fix));
+        }
         for stream in &load.streams {
             if stream.write == WriteMode::Merge {
                 return Err(Error::new(ErrorKind::Unsupported, "a text file has no keys to merge by")
@@ -131,6 +139,7 @@ impl Destination for TextFiles {
         let (publish, place, format) = (publish.clone(), self.place.clone(), self.format.clone());
         self.locked(move |locked| {
             let stream = &publish.stream;
+            locked.drop_orphans()?;
             locked.books.install_fence(publish.connection, publish.fence)?;
             if locked.books.published(publish.connection, &stream.stream) >= stream.generation {
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use linkspan_core::{ConnectionId, Error, ErrorKind, LoadStream, Result, Target, WriteMode};
+use linkspan_core::{ConnectionId, Error, ErrorKind, LoadStream, Result, Target, WriteMode, file_error};
 
 /// What our own files that are no data start with.
 const OURS: &str = ".linkspan-";
@@ -86,6 +86,25 @@ impl Place {
             None => OURS.to_owned(),
         }
     }
+}
+
+/// The folder is there, or can be made in one that is.
+pub(crate) fn check_folder(place: &Place) -> Result<()> {
+    let folder = place.folder();
+    let nearest = if place.is_file() { Some(folder) } else { folder.ancestors().find(|f| f.as_os_str().is_empty() || f.exists()) };
+    let nearest = nearest.filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let meta = std::fs::metadata(nearest).map_err(|e| file_error("the folder is not there", nearest, e))?;
+    if !meta.is_dir() {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "the path goes through a file")
+            .with("path", nearest.display())
+            .fix("choose another path"));
+    }
+    if meta.permissions().readonly() {
+        return Err(Error::new(ErrorKind::PermissionDenied, "the folder may not be written")
+            .with("path", nearest.display())
+            .fix("give this user the right to write there"));
+    }
+    Ok(())
 }
 
 /// A stream's name as a file's: what file systems refuse is percent-encoded, so that different names stay different.

@@ -95,7 +95,12 @@ impl Session for TextSession {
         let (files, load, commit) = (self.files.clone(), self.load.clone(), commit.clone());
         let lines = blocking(move || {
             let mut locked = Locked::open(&files.place, &files.ctx)?;
-            locked.books.advance(&commit)?;
+            let new = lines.iter().zip(&load.streams).filter(|(l, _)| l.touched);
+            let new: Result<Vec<_>> =
+                new.map(|(_, s)| Ok((files.place.written_name(load.connection, s)?, FileEntry::new(&s.target, &[])))).collect();
+            locked.books.check(&commit)?;
+            locked.announce(new?.into_iter())?;
+            locked.books.advance(&commit);
             for (line, stream) in lines.iter_mut().zip(&load.streams).filter(|(l, _)| l.touched) {
                 let name = files.place.written_name(load.connection, stream)?;
                 line.apply(&mut locked, &files, &name, &FileEntry::new(&stream.target, &[]))
@@ -133,7 +138,7 @@ impl Line {
         let mut entry = stands.clone().unwrap_or_else(|| fresh.clone());
         entry.set_fields(&columns);
         let keep = stands.as_ref().filter(|_| !self.truncate).map(|s| (old.as_slice(), s.length));
-        let anew = stands.is_some() && (self.truncate || (format.positional() && !same_names(&old, &columns)));
+        let anew = entry.length > 0 && (self.truncate || (format.positional() && !same_names(&old, &columns)));
         if anew {
             locked.rewrite(name, keep, entry, format, &mut self.spool)?;
         } else {

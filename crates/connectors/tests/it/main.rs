@@ -9,3 +9,4 @@ mod postgresql_merge;
 mod postgresql_source;
 mod postgresql_types;
 mod sqlite;
+mod text_files;

@@ -152,7 +152,10 @@ impl DestinationHarness for File {
     }
     async fn read_back(&self, target: &Target) -> Table {
         let db = self.db();
-        let Ok(mut statement) = db.prepare(&format!("SELECT * FROM \"{target}\"")) else { return Table::default() };
+        let registered = "SELECT name FROM _linkspan_tables WHERE target = ?1";
+        let key = json!([target.namespace, target.name]).to_string();
+        let Ok(name) = db.query_row(registered, [key], |r| r.get::<_, String>(0)) else { return Table::default() };
+        let Ok(mut statement) = db.prepare(&format!("SELECT * FROM \"{}\"", name.replace('"', "\"\""))) else { return Table::default() };
         let mut table = Table::new(statement.column_names());
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
@@ -167,6 +170,9 @@ impl DestinationHarness for File {
         let tables: Vec<String> = s.query_map([], |r| r.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
         let spills = std::fs::read_dir(self.dir.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
         tables.into_iter().chain(spills.filter(|n| n.contains("spill"))).collect()
+    }
+    fn declared_losses(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("float32", "SQLite stores -0.0 as 0.0")]
     }
     async fn foreign_table(&self, target: &Target) -> bool {
         let sql = format!("CREATE TABLE \"{target}\" (id INTEGER PRIMARY KEY, name TEXT, amount TEXT, flag BOOLEAN, updated_at TEXT)");
