@@ -130,3 +130,19 @@ fn open_for_reading(path: &Path) -> Result<Connection> {
     db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     Ok(db)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kill does not show a missing sync (the system still writes its pages); only this does.
+    #[test]
+    fn every_commit_is_synced_to_disk_before_it_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open_for_writing(&dir.path().join("linkspan.db")).unwrap();
+        let pragma = |name: &str| -> rusqlite::types::Value { db.pragma_query_value(None, name, |row| row.get(0)).unwrap() };
+        assert_eq!(pragma("journal_mode"), rusqlite::types::Value::Text("wal".into()));
+        assert_eq!(pragma("synchronous"), rusqlite::types::Value::Integer(2));
+        assert_eq!(pragma("foreign_keys"), rusqlite::types::Value::Integer(1));
+    }
+}

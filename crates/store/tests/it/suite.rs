@@ -197,7 +197,8 @@ pub async fn a_saved_position_comes_back_as_it_was(desk: &Desk) {
         Scope::Stream(linkspan_core::StreamName::new(Some(""), "\u{1F980} \u{0} \n")),
         Scope::Part(stream("t"), "1/4".into()),
     ];
-    let value = json!({"lsn": u64::MAX, "min": i64::MIN, "text": "\u{0}\u{FFFF}", "deep": [[{"a": null}]], "order": {"b": 1, "a": 2}});
+    let value = json!({"lsn": u64::MAX, "min": i64::MIN, "text": "\u{0}\u{FFFF}", "deep": [[{"a": null}]], "order": {"b": 1, "a": 2},
+        "floats": [0.1 + 0.2, 5e-324, f64::MAX, 1.0 / 3.0, -8.900_295_434_028_806e-308, 9_007_199_254_740_993.0_f64]});
     let commits: Vec<_> = scopes.iter().map(|s| commit(&claim, s.clone(), 3, 9, value.clone())).collect();
     memory.save(&commits).await.unwrap();
     let remembered = memory.load().await.unwrap();
