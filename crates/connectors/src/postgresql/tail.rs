@@ -169,10 +169,13 @@ pub(super) async fn largest(reading: &mut Reading<'_>, relation: &str, cursor: &
 /// The greater of a value and one that was noted while reading, as text.
 async fn greater(reading: &mut Reading<'_>, form: Form, value: Option<&str>, noted: i64) -> Result<Option<String>> {
     let value = value.map_or_else(|| "NULL".to_owned(), sql::literal);
+    // Whole days and the rest: an interval of that many microseconds is too large for servers before 15.
+    const DAY: i64 = 86_400_000_000;
+    let since = format!("{} * interval '1 day' + {} * interval '1 microsecond'", noted.div_euclid(DAY), noted.rem_euclid(DAY));
     let sql = match form {
-        Form::Date => format!("greatest({value}::date, date 'epoch' + {noted})"),
-        Form::TimestampTz => format!("greatest({value}::timestamptz, timestamptz 'epoch' + interval '{noted} microseconds')"),
-        Form::Timestamp => format!("greatest({value}::timestamp, timestamp 'epoch' + interval '{noted} microseconds')"),
+        Form::Date => format!("greatest({value}::date, date 'epoch' + ({noted}))"),
+        Form::TimestampTz => format!("greatest({value}::timestamptz, timestamptz 'epoch' + {since})"),
+        Form::Timestamp => format!("greatest({value}::timestamp, timestamp 'epoch' + {since})"),
         _ => format!("greatest({value}::int8, '{noted}'::int8)"),
     };
     reading.value(&format!("SELECT ({sql})::text")).await

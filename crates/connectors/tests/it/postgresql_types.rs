@@ -157,11 +157,21 @@ fn lattice() -> Vec<(&'static str, DataType, Truth, &'static [&'static str])> {
     ]
 }
 
+/// The first server that has the type.
+fn since(kind: &str) -> u32 {
+    match kind {
+        "numeric(5,-2)" | "numeric(3,5)" => 150_000,
+        "int4multirange" => 140_000,
+        _ => 0,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_type_arrives_as_the_server_says_it_is() {
     let Some(database) = TestDatabase::create().await else { return };
     database.execute(SETUP).await;
-    let lattice = lattice();
+    let version: u32 = database.query("SHOW server_version_num").await.rows[0][0].as_ref().unwrap().parse().unwrap();
+    let lattice: Vec<_> = lattice().into_iter().filter(|(kind, ..)| version >= since(kind)).collect();
     for (at, (kind, _, _, literals)) in lattice.iter().enumerate() {
         let values: Vec<String> = literals.iter().enumerate().map(|(i, l)| format!("({i}, ({l})::{kind})")).collect();
         database.execute(&format!("CREATE TABLE t{at} (id int, v {kind}); INSERT INTO t{at} VALUES {}", values.join(", "))).await;
@@ -186,7 +196,7 @@ async fn every_type_arrives_as_the_server_says_it_is() {
         let full = database.query(&format!("SET search_path = pg_catalog; SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'public.t{at}'::regclass AND attname = 'v'")).await;
         assert_eq!(Some(native_type), full.rows[0][0], "the native type of {kind}");
     }
-    assert!(cells >= 150, "{cells} cells");
+    assert!(cells >= 140, "{cells} cells");
 }
 
 #[tokio::test(flavor = "multi_thread")]
