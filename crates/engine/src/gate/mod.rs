@@ -7,10 +7,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use linkspan_core::{
     Admission, Alter, Capability, Error, ErrorKind, Gate, Misfit, SchemaPlan, StreamName, TableShape, is_feed_column, native, widen,
 };
+
+/// Marks a column whose values its server computes.
+const GENERATED: &str = "ls.generated";
 
 pub use policy::{Drift, Kind, Policies, Policy, Transactions};
 
@@ -78,7 +81,7 @@ impl Judge {
                 Err(_) => self.new_column(&mut draft, field)?,
             }
         }
-        let missing = stands.schema.fields().iter().filter(|f| next.field_with_name(f.name()).is_err() && !is_feed_column(f.name()));
+        let missing = stands.schema.fields().iter().filter(|f| next.field_with_name(f.name()).is_err() && !fills_itself(f));
         for standing in missing {
             self.missing_column(&mut draft, stands, standing)?;
         }
@@ -209,15 +212,47 @@ impl Draft {
     }
 }
 
+/// A column that no stream has to send: a feed's own, a decimal's carrier of NaN, one that the server computes.
+fn fills_itself(field: &Field) -> bool {
+    is_feed_column(field.name()) || native::has_mark(field, native::SPECIAL_OF) || native::has_mark(field, GENERATED)
+}
+
 /// Whether every value of `next` has its exact place in the column that stands.
 fn fits(standing: &Field, next: &Field) -> bool {
     let (a, b) = (plain(standing.data_type()), plain(next.data_type()));
-    a == b || widen::widen(&a, &b).is_some_and(|w| w == a)
+    a == b || is_rendered(standing, &b) || holds_times(&a, &b) || widen::widen(&a, &b).is_some_and(|w| w == a)
+}
+
+/// Whether the column is the form in which its destination keeps such values: documents for nested ones, its own intervals for spans
+/// of time. It knows how to write them, so they are sent as they are.
+fn is_rendered(standing: &Field, next: &DataType) -> bool {
+    let text = plain(standing.data_type()) == DataType::Utf8;
+    let spans = || native::native_of(standing).is_some_and(|n| n.type_name.starts_with("interval"));
+    text && match next {
+        DataType::Interval(_) | DataType::Duration(_) => spans(),
+        nested => nested.is_nested() && native::has_mark(standing, native::JSON_TEXT),
+    }
+}
+
+/// Times of day in a column that counts at least as finely.
+fn holds_times(standing: &DataType, next: &DataType) -> bool {
+    use DataType::{Time32, Time64};
+    let rank = |unit: &TimeUnit| match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 1,
+        TimeUnit::Microsecond => 2,
+        TimeUnit::Nanosecond => 3,
+    };
+    match (standing, next) {
+        (Time32(a) | Time64(a), Time32(b) | Time64(b)) => rank(a) >= rank(b),
+        _ => false,
+    }
 }
 
 /// The field as its rows are written: of the stream's own type where only the Arrow encoding differs, else of the table's.
 fn as_written(standing: &Field, next: &Field) -> Field {
-    if plain(standing.data_type()) == plain(next.data_type()) {
+    let next_plain = plain(next.data_type());
+    if plain(standing.data_type()) == next_plain || is_rendered(standing, &next_plain) {
         return next.clone();
     }
     Field::new(standing.name(), standing.data_type().clone(), next.is_nullable()).with_metadata(standing.metadata().clone())
@@ -231,6 +266,7 @@ fn plain(data_type: &DataType) -> DataType {
         Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => Binary,
         List(f) | LargeList(f) | FixedSizeList(f, _) => List(Arc::new(Field::new("item", plain(f.data_type()), true))),
         Dictionary(_, values) => plain(values),
+        Date64 => Date32,
         other => other.clone(),
     }
 }

@@ -79,12 +79,37 @@ fn rows_that_fit_change_nothing() {
         (Float64, Int16),
         (Decimal128(20, 2), Int32),
         (Binary, FixedSizeBinary(16)),
-        (Timestamp(arrow_schema::TimeUnit::Microsecond, None), Date32),
+        (Timestamp(TimeUnit::Microsecond, None), Date32),
+        (Time64(TimeUnit::Microsecond), Time32(TimeUnit::Millisecond)),
+        (Date32, Date64),
     ] {
         let stands = table(with(Field::new("x", standing.clone(), true)));
         let plan = judge(&stands, with(Field::new("x", next.clone(), true)), Drift::all(Freeze), NONE, false);
         assert_eq!(shown(plan), "id,n,x", "{standing} <- {next}");
     }
+}
+
+/// A destination that has no such type shows the column as what it made of it; that is no drift.
+#[test]
+fn values_go_as_they_are_into_the_form_that_their_destination_made_of_them() {
+    let documents = native::with_mark(Field::new("x", Utf8, true), native::JSON_TEXT, "");
+    let spans = native::with_native(Field::new("x", Utf8, true), "postgresql", "interval");
+    let list = List(Arc::new(Field::new("item", Int32, true)));
+    for (standing, next) in [(documents, list.clone()), (spans, Duration(TimeUnit::Second))] {
+        let plan = judge(&table(with(standing)), with(Field::new("x", next.clone(), true)), Drift::all(Freeze), NONE, false).unwrap();
+        assert_eq!(plan.schema.field(2).data_type(), &next);
+    }
+    let text = table(with(Field::new("x", Utf8, true)));
+    assert_eq!(shown(judge(&text, with(Field::new("x", list, true)), Drift::default(), ALL, false)), "SchemaDrift", "plain text is none");
+}
+
+#[test]
+fn columns_that_fill_themselves_are_not_missed() {
+    let special = native::with_mark(Field::new("n__special", Int8, true), native::SPECIAL_OF, "n");
+    let computed = native::with_mark(Field::new("total", Int64, false), GENERATED, "");
+    let mut fields = base();
+    fields.extend([special, computed]);
+    assert_eq!(shown(judge(&table(fields), base(), Drift::all(Freeze), NONE, false)), "id,n");
 }
 
 #[test]
