@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A row group is closed when its encoded pages reach this size, so that memory stays flat however wide the rows are.
-const GROUP_BYTES: usize = 16 << 20;
+const GROUP_BYTES: usize = 6 << 20;
 
 /// Whose file it is, and where it goes.
 pub(crate) struct Place {

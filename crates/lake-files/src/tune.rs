@@ -19,6 +19,8 @@ const SAMPLE: usize = 2048;
 const LONG: usize = 256;
 /// A value of this size in a batch makes its column long, even in the middle of a file.
 const HUGE: usize = 1 << 20;
+/// A page is held uncompressed until it is full, one per column: small pages are what keeps many columns cheap in memory.
+const PAGE_BYTES: usize = 256 << 10;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Column {
@@ -53,6 +55,7 @@ impl Profile {
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_max_row_group_row_count(None)
             .set_data_page_row_count_limit(usize::MAX)
+            .set_data_page_size_limit(PAGE_BYTES)
             .set_write_batch_size(8192);
         for (field, column) in schema.fields().iter().zip(&self.0) {
             properties = apply(properties, field.name(), field.data_type(), column);

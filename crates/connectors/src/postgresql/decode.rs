@@ -18,8 +18,8 @@ use super::{
 };
 
 /// A batch ends at so many rows, or at so many bytes on the wire, whichever comes first. A larger row travels alone.
-const MAX_ROWS: usize = 64 * 1024;
-const MAX_BYTES: usize = 8 << 20;
+const MAX_ROWS: usize = 8 * 1024;
+const MAX_BYTES: usize = 1 << 20;
 
 /// What a COPY in binary form begins with; flags and the length of an extension follow.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
