@@ -1,6 +1,11 @@
 //! PostgreSQL as a source, against a real server.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow_array::{cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
@@ -599,6 +604,38 @@ async fn each_sslmode_does_what_libpq_does() {
         let e = open_url(&url, mode, None, tls).discover().await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::ConfigInvalid, "{mode}: {e:?}");
         assert!(e.suggested_fix().unwrap().contains("sslrootcert"), "{mode}: {e:?}");
+    }
+}
+
+/// A server that answers the first packet with these bytes and nothing more.
+fn answering(bytes: &'static [u8]) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let mut request = [0; 8];
+            if socket.read_exact(&mut request).is_ok() {
+                socket.write_all(bytes).ok();
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_server_without_tls_and_what_is_no_server_are_told_apart() {
+    for (answer, mode, kind, fix) in [
+        (&b"N"[..], "require", ErrorKind::ConfigInvalid, "sslmode=prefer"),
+        (b"N", "verify-full", ErrorKind::ConfigInvalid, "sslmode=prefer"),
+        (b"N", "prefer", ErrorKind::Unavailable, "server is up"),
+        (b"S", "require", ErrorKind::Unavailable, "TLS settings"),
+        (b"HTTP/1.1 400 Bad Request", "prefer", ErrorKind::Unavailable, "host and port"),
+    ] {
+        let config = json!({"url": format!("postgres://u:p@{}/d", answering(answer)), "sslmode": mode, "connect_timeout_seconds": 5});
+        let connector = postgresql::connector_type().open(config, Context::real()).unwrap();
+        let e = connector.check().await.unwrap_err();
+        assert_eq!(e.kind(), kind, "{mode}: {e:?}");
+        assert!(e.suggested_fix().unwrap().contains(fix), "{mode}: {e:?}");
     }
 }
 
