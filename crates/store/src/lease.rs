@@ -67,6 +67,22 @@ impl Keeper {
         if self.held.lock().expect("no panic while held").contains_key(&run) { Ok(()) } else { Err(apply::lost(run)) }
     }
 
+    /// The store refused this run something: if that was because another run took its place, it must stop at once.
+    pub(crate) async fn recheck(&self, run: RunId) {
+        if let Some(link) = self.link.upgrade() {
+            self.ask_for(vec![run], &link).await;
+        }
+    }
+    async fn ask_for(&self, runs: Vec<RunId>, link: &Link) {
+        let sent = Instant::now();
+        let ttl_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        match link.ask(Request::Renew { runs: runs.clone(), ttl_ms }).await {
+            Ok(Reply::Held(still)) => self.renewed(&runs, &still, sent),
+            Ok(_) => {}
+            Err(e) => tracing::warn!(error = %e, "leases could not be renewed; trying again until they are lost"),
+        }
+    }
+
     fn expire(&self, now: Instant) {
         let mut held = self.held.lock().expect("no panic while held");
         held.retain(|_, h| {
@@ -111,15 +127,8 @@ async fn renew(keeper: Weak<Keeper>, mut changed: watch::Receiver<()>) {
         tokio::time::sleep(pause).await;
         let Some(keeper) = keeper.upgrade() else { return };
         let (Some(link), runs) = (keeper.link.upgrade(), keeper.runs()) else { return };
-        if runs.is_empty() {
-            continue;
-        }
-        let sent = Instant::now();
-        let ttl_ms = u64::try_from(keeper.ttl.as_millis()).unwrap_or(u64::MAX);
-        match link.ask(Request::Renew { runs: runs.clone(), ttl_ms }).await {
-            Ok(Reply::Held(still)) => keeper.renewed(&runs, &still, sent),
-            Ok(_) => {}
-            Err(e) => tracing::warn!(error = %e, "leases could not be renewed; trying again until they are lost"),
+        if !runs.is_empty() {
+            keeper.ask_for(runs, &link).await;
         }
     }
 }

@@ -25,7 +25,11 @@ pub(crate) struct RunMemory {
 impl RunMemory {
     async fn change(&self, request: Request) -> Result<Reply> {
         self.keeper.check(self.key.run)?;
-        self.link.ask(request).await
+        let reply = self.link.ask(request).await;
+        if reply.as_ref().is_err_and(|e| e.kind() == ErrorKind::Conflict) {
+            self.keeper.recheck(self.key.run).await;
+        }
+        reply
     }
 }
 

@@ -208,7 +208,7 @@ async fn a_killed_remote_frees_its_claim_at_once() {
 async fn a_frozen_holder_is_overtaken_and_saves_nothing_when_it_thaws() {
     let desk = Desk::owner();
     let seat = desk.open().await;
-    let mut other = Other::start(desk.path(), How { lease: Duration::from_millis(900), ..How::default() });
+    let mut other = Other::start(desk.path(), How { lease: Duration::from_secs(3), ..How::default() });
     assert_eq!(other.hear().unwrap(), "Remote");
     assert!(other.ask("claim x").starts_with("claimed"));
     assert_eq!(other.ask("once 1"), "saved 1");
@@ -232,7 +232,7 @@ async fn a_holder_that_cannot_reach_the_store_stops_by_its_own_clock() {
     let desk = Desk::owner();
     let owner = Other::start(desk.path(), How::default());
     assert_eq!(owner.hear().unwrap(), "Owner");
-    let lease = Duration::from_millis(1500);
+    let lease = Duration::from_secs(6);
     let store = Store::open_with(desk.path(), &Context::real(), Options { lease, ..Options::default() }).await.unwrap();
     let (_, claim) = claimed(&store, "x").await;
     let claimed_at = Instant::now();

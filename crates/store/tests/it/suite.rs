@@ -126,11 +126,12 @@ pub async fn a_refused_claim_says_who_holds_it(desk: &Desk) {
 }
 
 pub async fn a_lease_runs_out_by_the_stores_clock_and_the_stale_run_saves_nothing(desk: &Desk) {
-    let seat = desk.open_with(Options { lease: Duration::from_secs(3), ..Options::default() }).await;
+    // The first renewal would come after ten minutes: as if the holder were frozen.
+    let seat = desk.open_with(Options { lease: Duration::from_secs(3600), ..Options::default() }).await;
     let (connection, stale) = claimed(&seat.store, "x").await;
-    seat.clock.forward(Duration::from_secs(2));
+    seat.clock.forward(Duration::from_secs(3000));
     assert!(seat.store.claim(connection.id, sync()).await.is_err());
-    seat.clock.forward(Duration::from_secs(2));
+    seat.clock.forward(Duration::from_secs(601));
     let next = seat.store.claim(connection.id, sync()).await.unwrap();
     assert!(next.fence() > stale.fence());
     for refused in [
@@ -149,10 +150,10 @@ pub async fn a_lease_runs_out_by_the_stores_clock_and_the_stale_run_saves_nothin
 }
 
 pub async fn a_lease_that_is_renewed_does_not_run_out(desk: &Desk) {
-    let seat = desk.open_with(Options { lease: Duration::from_millis(1200), ..Options::default() }).await;
+    let seat = desk.open_with(Options { lease: Duration::from_secs(3), ..Options::default() }).await;
     let (connection, claim) = claimed(&seat.store, "x").await;
-    // Seven times the lease, told by the machine's clock.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // Longer than the lease, by the machine's own clock: time itself is what is tested.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(!claim.lost().requested());
     assert!(seat.store.claim(connection.id, sync()).await.is_err());
     claim.memory().save(&[commit(&claim, scope("a"), 1, 1, 1)]).await.unwrap();
