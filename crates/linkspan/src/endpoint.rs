@@ -102,6 +102,11 @@ impl Endpoint {
         self.kind.spec.name == "stdout" || self.shown.starts_with("stdout:") || self.config.get("path").is_some_and(|p| p == "-")
     }
 
+    /// Whether both are one system: what is written to one is read from the other.
+    pub fn is_same_system(&self, other: &Self, here: &Path) -> bool {
+        self.identity(here) == other.identity(here)
+    }
+
     /// The text that is the same whenever it is the same end: type and config without secrets, paths absolute.
     fn identity(&self, here: &Path) -> String {
         let shown = self.kind.redact(&self.config);

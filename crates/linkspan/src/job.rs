@@ -55,7 +55,8 @@ impl Jobs {
     }
 }
 
-fn here() -> Result<PathBuf> {
+/// The folder that relative paths on the command line mean.
+pub fn here() -> Result<PathBuf> {
     std::env::current_dir().map_err(|e| linkspan_core::file_error("the current folder cannot be read", Path::new("."), e))
 }
 

@@ -20,7 +20,7 @@ mod tally;
 mod terminal;
 mod watch;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, Parser, error::ErrorKind as Usage};
 use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
@@ -41,11 +41,22 @@ fn main() -> ExitCode {
     };
     let terminal = Arc::new(Terminal::new(cli.common.output, cli.common.color));
     speak(&cli.common);
-    let exit = match run(cli, &terminal) {
-        Ok(exit) => exit,
-        Err(e) => errors::report(&e, &terminal),
+    tell_of_panics();
+    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| run(cli, &terminal))) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(e)) => errors::report(&e, &terminal),
+        Err(_) => Exit::INTERNAL,
     };
     ExitCode::from(exit.0)
+}
+
+/// A panic names its place, not its text: that could hold a row's values.
+fn tell_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = format!("error: internal error at {place}\n  fix: please report it with the command and `linkspan --version`\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+    }));
 }
 
 fn usage(e: &clap::Error) -> ExitCode {

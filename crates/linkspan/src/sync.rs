@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result, Source, Stop, Stopper, StreamName};
+use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result, Source, Stop, Stopper, StreamName, Target};
 use linkspan_engine::{
     gate::{PolicyGate, Transactions},
     plan::{self, Plan},
@@ -20,7 +20,7 @@ use crate::{
     dry,
     errors::{self, Exit},
     interrupt::{self, unless_stopped},
-    job::{Job, Jobs},
+    job::{Job, Jobs, here},
     progress::Progress,
     project::Project,
     report::Report,
@@ -122,6 +122,7 @@ impl Mover {
             Err(e) if e.kind() == ErrorKind::NotFound => return Err(explained(e, job, source.as_ref()).await),
             plan => plan?,
         };
+        not_onto_itself(job, &plan)?;
         Ok(Prepared { source, destination, plan })
     }
 
@@ -217,6 +218,19 @@ impl Mover {
         }
         exit
     }
+}
+
+/// Rows read from a table must not be written into it.
+fn not_onto_itself(job: &Job, plan: &Plan) -> Result<()> {
+    if !job.from.is_same_system(&job.to, &here()?) {
+        return Ok(());
+    }
+    let onto_itself = plan.assignments.iter().find(|a| Target::from(&a.selected.stream.name) == a.target);
+    onto_itself.map_or(Ok(()), |a| {
+        Err(Error::new(ErrorKind::ConfigInvalid, "a stream would be written onto itself")
+            .with("stream", &a.selected.stream.name)
+            .fix("give it another name with --target, or another destination"))
+    })
 }
 
 /// A better reason than "not found" for a stream that was named, where the source knows one.

@@ -40,8 +40,30 @@ fn another_selection_shares_the_connection_and_another_name_does_not() {
     assert_eq!(one["connection"], both["connection"]);
     assert!(counts(&both, "customers").0 < 2000, "{both:#}");
     assert_eq!(counts(&both, "orders").0, 8000);
-    let named = sync(&["--stream", "customers", "--name", "other", "--target", "other_*"]);
+    let named = sync(&["--stream", "customers", "--name", "other", "--target", "other.*"]);
     assert_eq!((named["connection"].as_str(), counts(&named, "customers").0), (Some("other"), 2000), "{named:#}");
+}
+
+#[test]
+fn the_folder_one_stands_in_does_not_matter() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("sub")).unwrap();
+    let sync = |line: &str| place.shell(&format!("{line} --stream customers --mode incremental --output json")).succeeds().summary();
+    let first = sync(&format!("linkspan sync '{SMALL}' ./shop.db"));
+    let second = sync(&format!("cd sub; linkspan sync '{SMALL}' sqlite:.././shop.db"));
+    assert_eq!(first["connection"], second["connection"]);
+    assert!(counts(&second, "customers").0 < 2000);
+    let other = sync(&format!("cd sub; linkspan sync '{SMALL}' ./shop.db"));
+    assert_eq!(counts(&other, "customers").0, 2000, "another file is another connection: {other:#}");
+}
+
+#[test]
+fn a_stream_is_not_written_onto_itself() {
+    let place = Place::new();
+    place.run(&["sync", SMALL, "sqlite:./shop.db"]).succeeds();
+    place.run(&["sync", "sqlite:./shop.db", "./shop.db", "--stream", "orders"]).refuses(2, &["onto itself", "--target"]);
+    place.run(&["sync", "sqlite:./shop.db", "./shop.db", "--stream", "orders", "--target", "copy"]).succeeds();
+    assert_eq!(place.sqlite("shop.db", "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM copy)"), "8000|8000");
 }
 
 #[test]
