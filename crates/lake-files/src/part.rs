@@ -100,11 +100,11 @@ impl PartWriter {
         self.writer.memory_size()
     }
 
-    /// Gives the file up. Answers the temp file to delete, if it is one.
-    pub fn into_temp(self) -> Option<String> {
+    /// Stops writing. Answers the witness of what was written, to be thrown away.
+    pub fn give_up(self) -> String {
         match self.rest {
-            Rest::File { temp, .. } => Some(temp),
-            Rest::Upload(_) => None,
+            Rest::File { temp, .. } => temp,
+            Rest::Upload(upload) => upload.into_note(),
         }
     }
 

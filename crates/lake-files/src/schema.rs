@@ -121,6 +121,24 @@ pub(crate) fn sum(stands: &SchemaRef, next: &SchemaRef) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// The schema with one column more, or wider, or nullable.
+pub(crate) fn grown(stands: &SchemaRef, field: &Field) -> Result<SchemaRef> {
+    let one = stored(&Arc::new(Schema::new(vec![field.clone()])));
+    sum_of_columns(stands, &one)
+}
+
+/// Like `sum`, but columns that the second one lacks stay as they are: rows of such a schema leave them out on purpose.
+pub(crate) fn sum_of_columns(stands: &SchemaRef, next: &SchemaRef) -> Result<SchemaRef> {
+    let mut fields: Vec<Field> = stands.fields().iter().map(|f| f.as_ref().clone()).collect();
+    for field in next.fields() {
+        match fields.iter_mut().find(|f| f.name() == field.name()) {
+            Some(known) => *known = widen::widen_field(known, field).ok_or_else(|| no_common_type(known, field))?,
+            None => fields.push(field.as_ref().clone()),
+        }
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
 fn no_common_type(a: &Field, b: &Field) -> Error {
     Error::new(ErrorKind::SchemaDrift, "the files of a table hold a column in types that have none in common")
         .with("column", a.name())

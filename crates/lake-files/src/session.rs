@@ -6,7 +6,8 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use linkspan_core::{
-    Batch, Commit, ConnectionId, Error, ErrorKind, Load, LoadStream, Result, Rows, SchemaPlan, Session, StreamName, WriteMode, WriteStats,
+    Alter, Batch, Commit, ConnectionId, Error, ErrorKind, Load, LoadStream, Result, Rows, SchemaPlan, Session, StreamName, WriteMode,
+    WriteStats,
 };
 use uuid::Uuid;
 
@@ -35,8 +36,8 @@ struct Table {
     folder: String,
     /// The rows' schema as planned, and as the files hold it.
     plan: Option<(SchemaRef, SchemaRef)>,
-    /// Said with the next commit: the table does not know this schema yet.
-    news: Option<String>,
+    /// The table's schema, when it becomes another one with the next commit.
+    news: Option<SchemaRef>,
     writer: Option<PartWriter>,
     done: Vec<PartFile>,
     stats: WriteStats,
@@ -79,14 +80,9 @@ impl ParquetSession {
             }
         };
         table.has_file |= stands.is_some();
-        let covered = match stands {
-            Some(text) => {
-                let stands = schema::of_text(&text)?;
-                schema::sum(&stands, &stored).map_err(|e| e.with("stream", stream))? == stands
-            }
-            None => false,
-        };
-        table.news = if covered { None } else { Some(schema::to_text(&stored)?) };
+        let stands = stands.as_deref().map(schema::of_text).transpose()?;
+        let becomes = becomes(stands.as_ref(), &plan.ddl, &stored).map_err(|e| e.with("stream", stream))?;
+        table.news = if stands.as_ref() == Some(&becomes) { None } else { Some(becomes) };
         table.plan = Some((planned, stored));
         Ok(())
     }
@@ -148,7 +144,7 @@ impl ParquetSession {
             table.show_empty(&house, place).await?;
             stats.insert(name.clone(), std::mem::take(&mut table.stats));
             // From here on the log may know these files: no clean-up touches them.
-            streams.extend(table.take_commit());
+            streams.extend(table.take_commit()?);
         }
         if streams.iter().any(|s: &StreamCommit| !s.files.is_empty()) {
             house.storage.sync_folders(vec![place::temp_folder(place.0)]).await?;
@@ -182,6 +178,29 @@ impl ParquetSession {
         self.dead |= result.is_err();
         result
     }
+}
+
+/// The table's schema once the plan is carried out and such rows are in it.
+fn becomes(stands: Option<&SchemaRef>, ddl: &[Alter], rows: &SchemaRef) -> Result<SchemaRef> {
+    let created = ddl.iter().find_map(|alter| match alter {
+        Alter::Create { schema, .. } => Some(schema::stored(&schema::plain(schema))),
+        _ => None,
+    });
+    // A table that was planned and already stands (a staging one, a lane that was faster) only grows.
+    let mut becomes = match (stands, created) {
+        (Some(stands), Some(created)) => schema::sum(stands, &created)?,
+        (Some(stands), None) => stands.clone(),
+        (None, Some(created)) => created,
+        (None, None) => return Ok(rows.clone()),
+    };
+    for alter in ddl {
+        let field = match alter {
+            Alter::Add(field) | Alter::DropNotNull(field) | Alter::Widen { to: field, .. } => field,
+            Alter::Create { .. } => continue,
+        };
+        becomes = schema::grown(&becomes, field)?;
+    }
+    schema::sum_of_columns(&becomes, rows)
 }
 
 /// Adds the commit to the log: the one moment at which rows and position count.
@@ -255,7 +274,8 @@ impl Table {
     /// A table of no rows is a file of no rows, so that readers find its columns.
     async fn show_empty(&mut self, house: &House, (connection, fence): (ConnectionId, u64)) -> Result<()> {
         let empty = self.done.is_empty() && (!self.has_file || self.truncated);
-        if let (true, Some((_, stored))) = (empty, &self.plan) {
+        let schema = self.news.as_ref().or(self.plan.as_ref().map(|(_, stored)| stored));
+        if let (true, Some(stored)) = (empty, schema) {
             let place = Place { folder: self.folder.clone(), connection, fence };
             let writer = PartWriter::begin(house, place, stored, None).await?;
             self.done.push(writer.finish(&house.storage, &house.ctx).await?);
@@ -263,14 +283,15 @@ impl Table {
         Ok(())
     }
 
-    fn take_commit(&mut self) -> Option<StreamCommit> {
-        let (files, schema) = (std::mem::take(&mut self.done), self.news.take());
+    fn take_commit(&mut self) -> Result<Option<StreamCommit>> {
+        let schema = self.news.take().map(|schema| schema::to_text(&schema)).transpose()?;
+        let files = std::mem::take(&mut self.done);
         let truncated = std::mem::take(&mut self.truncated);
         if files.is_empty() && schema.is_none() && !truncated {
-            return None;
+            return Ok(None);
         }
         self.has_file = true;
-        Some(StreamCommit {
+        Ok(Some(StreamCommit {
             stream: self.load.stream.clone(),
             folder: self.folder.clone(),
             write: self.load.write,
@@ -279,7 +300,7 @@ impl Table {
             schema,
             truncated,
             removes: Vec::new(),
-        })
+        }))
     }
 }
 
@@ -307,14 +328,28 @@ impl Session for ParquetSession {
 }
 
 impl Drop for ParquetSession {
-    /// Gives the disk back what no commit will ever use; what a crash leaves, the next run's `open` sweeps away.
+    /// Gives back what no commit will ever use. What this cannot reach, or a crash leaves, the next run's `open` sweeps away.
     fn drop(&mut self) {
-        let Storage::Local(local) = &*self.house.storage else { return };
-        for table in self.streams.values_mut() {
-            let open = table.writer.take().and_then(PartWriter::into_temp);
-            let done = table.done.drain(..).map(|part| part.temp.witness().to_owned());
-            for temp in done.chain(open) {
-                local.delete(&temp).ok();
+        let tables = self.streams.values_mut();
+        let witnesses: Vec<String> = tables
+            .flat_map(|table| {
+                let open = table.writer.take().map(PartWriter::give_up);
+                table.done.drain(..).map(|part| part.temp.witness().to_owned()).chain(open).collect::<Vec<_>>()
+            })
+            .collect();
+        if witnesses.is_empty() {
+            return;
+        }
+        match &*self.house.storage {
+            Storage::Local(local) => witnesses.iter().for_each(|temp| drop(local.delete(temp))),
+            Storage::S3(_) => {
+                let (Ok(runtime), storage) = (tokio::runtime::Handle::try_current(), self.house.storage.clone()) else { return };
+                // Nobody can wait for it, and nobody needs to: it only makes the sweep's work less.
+                runtime.spawn(async move {
+                    for note in witnesses {
+                        storage.discard_orphan(&note).await.ok();
+                    }
+                });
             }
         }
     }

@@ -243,6 +243,10 @@ impl Upload {
         self.etags.sort_unstable();
         Ok((self.id, self.etags.into_iter().map(|(_, etag)| etag).collect(), self.note))
     }
+    /// Stops sending. The note leads to what was sent.
+    pub fn into_note(self) -> String {
+        self.note
+    }
     async fn send(&mut self, bytes: Bytes) -> Result<()> {
         while self.sending.len() >= IN_FLIGHT {
             if let Some(sent) = self.sending.join_next().await {

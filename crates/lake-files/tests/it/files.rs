@@ -54,7 +54,7 @@ async fn a_file_that_grew_to_its_size_is_followed_by_another() {
     }
     session.commit(&world.commit(1, &scope, 1, 0)).await.unwrap();
     let sizes: Vec<u64> = std::fs::read_dir(world.root().join("public/t")).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).collect();
-    assert!(sizes.len() > 2 && sizes.iter().all(|s| *s < 3 << 20), "{sizes:?}");
+    assert!(sizes.len() > 1 && sizes.iter().all(|s| *s < 3 << 20), "{sizes:?}");
     assert_eq!(world.ids(&stream.stream).await.len(), 200_000);
 }
 

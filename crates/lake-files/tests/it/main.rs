@@ -8,5 +8,6 @@ mod readers;
 mod reading;
 mod refusals;
 mod s3;
+mod suites;
 mod types;
 mod world;
