@@ -22,29 +22,36 @@ impl Database {
                 .with("path", self.path.display())
                 .fix("check the path"));
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error(e))?;
-        self.settle(&connection, "PRAGMA query_only=ON")?;
-        Ok(connection)
+        let open = |access: OpenFlags| -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(&self.path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            self.settle(&connection, "PRAGMA query_only=ON")?;
+            Ok(connection)
+        };
+        match open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+            // A crash left a journal that must be played back before anything can be read; only a writer may do that.
+            Err(e) if matches!(e.sqlite_error_code(), Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)) => {
+                open(OpenFlags::SQLITE_OPEN_READ_WRITE)
+            }
+            opened => opened,
+        }
+        .map_err(|e| self.error(e))
     }
     /// For writing: makes the file, keeps commits through a power cut.
     pub fn writer(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(|e| self.error(e))?;
+        let pragmas = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA legacy_alter_table=ON; PRAGMA foreign_keys=OFF";
         // Old names in views must not stop the swap of a table; foreign keys of the user's tables are not ours to check.
-        self.settle(
-            &connection,
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA legacy_alter_table=ON; PRAGMA foreign_keys=OFF",
-        )?;
+        self.settle(&connection, pragmas).map_err(|e| self.error(e))?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     }
-    fn settle(&self, connection: &Connection, pragmas: &str) -> Result<()> {
-        connection.busy_timeout(self.wait).map_err(|e| self.error(e))?;
-        connection.execute_batch("PRAGMA cache_size=-16384").map_err(|e| self.error(e))?;
-        connection.execute_batch(pragmas).map_err(|e| self.error(e))?;
+    fn settle(&self, connection: &Connection, pragmas: &str) -> rusqlite::Result<()> {
+        connection.busy_timeout(self.wait)?;
+        connection.execute_batch("PRAGMA cache_size=-16384")?;
+        connection.execute_batch(pragmas)?;
         // The first read of the file: anything but a database is found out here.
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|e| self.error(e))
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
     }
     pub fn exists(&self) -> Result<bool> {
         self.path.try_exists().map_err(|e| linkspan_core::file_error("the database file cannot be looked at", &self.path, e))

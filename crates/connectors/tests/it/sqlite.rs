@@ -623,6 +623,25 @@ async fn a_cursor_that_is_not_there_is_named_with_the_nearest_one() {
 }
 
 #[tokio::test]
+async fn a_journal_that_a_crash_left_is_played_back() {
+    let (crashed, file) = (File::new(), File::new());
+    let db = crashed.db();
+    db.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA cache_size=1; CREATE TABLE t (id INTEGER PRIMARY KEY, t TEXT); INSERT INTO t VALUES (1, 'kept')")
+        .unwrap();
+    let fill =
+        "WITH RECURSIVE c(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM c WHERE i < 5000) INSERT INTO t SELECT i, hex(randomblob(50)) FROM c";
+    db.execute_batch("BEGIN").unwrap();
+    db.execute_batch(fill).unwrap();
+    // What a kill leaves behind: pages of an open transaction in the file, and the journal that takes them back.
+    for end in ["", "-journal"] {
+        let of = |f: &File| format!("{}{end}", f.path().display());
+        std::fs::copy(of(&crashed), of(&file)).unwrap();
+    }
+    assert_eq!(file.destination().recall(ConnectionId(uuid::Uuid::new_v4())).await.unwrap(), None);
+    assert_eq!(Table::from_batches(&file.read("t").await).ids(), [1]);
+}
+
+#[tokio::test]
 async fn a_locked_database_is_worth_another_try() {
     let file = File::new();
     let other = file.db();
