@@ -12,8 +12,7 @@ use super::{
     connect::{Client, Server},
     errors::PgResult,
     part::{Part, proof},
-    snapshot::{Snapshot, below, unseen},
-    sql,
+    snapshot::{Snapshot, below, gone, look_through, unseen},
     states::PartState,
 };
 
@@ -192,8 +191,8 @@ impl Cutter<'_> {
 
     async fn prover(&self) -> Result<Client> {
         let client = self.server.connect().await?;
-        let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", sql::literal(&self.snapshot.id));
-        client.batch_execute(&sql).await.pg("looking through the snapshot")?;
+        let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", look_through(&self.snapshot.id));
+        client.batch_execute(&sql).await.pg("looking through the snapshot").map_err(gone)?;
         Ok(client)
     }
 }

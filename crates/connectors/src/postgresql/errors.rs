@@ -87,7 +87,7 @@ impl Said {
                 "the server is starting, stopping or ended the session",
                 Some("wait until the server is up; run the same command again, nothing is lost"),
             ),
-            "57014" => (Canceled, "the query was cancelled on the server", None),
+            "57014" => (Unavailable, "somebody cancelled the query on the server", Some("run the same command again, nothing is lost")),
             "40001" | "40P01" | "55P03" => (Conflict, "another transaction was in the way", Some("run the same command again")),
             "23505" => (DataInvalid, "two rows have the same key", Some("choose a key that is unique, or merge instead of append")),
             "23502" => (DataInvalid, "a column that must not be null got a null", Some("allow nulls in the column or choose another key")),

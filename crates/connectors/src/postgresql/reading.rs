@@ -14,6 +14,7 @@ use super::{
     catalog::{Column, fields},
     connect::Server,
     decode::Decoder,
+    snapshot::{gone, look_through},
     wire::{self, Pumped, Wire},
 };
 
@@ -46,7 +47,7 @@ impl<'a> Reading<'a> {
         let mut wire = Wire::connect(server).await?;
         wire.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         if let Some(id) = snapshot {
-            wire.query(&format!("SET TRANSACTION SNAPSHOT {}", super::sql::literal(id))).await?;
+            wire.query(&look_through(id)).await.map_err(gone)?;
         }
         Ok(Self { wire, decoder: Decoder::new(fields(columns)), stream, announced, watched: None })
     }

@@ -8,6 +8,7 @@ use linkspan_core::{Error, ErrorKind, Result};
 use super::{
     connect::{Client, Server},
     errors::PgResult,
+    sql,
 };
 
 /// The edges of a server snapshot, as 64-bit transaction ids: everything below `xmin` has ended, nothing at or above `xmax` is seen.
@@ -72,6 +73,21 @@ pub(super) fn unseen(horizon: u64, seen: &[u32]) -> String {
 /// SQL for "this row's transaction has ended before the horizon".
 pub(super) fn below(horizon: u64) -> String {
     format!("NOT ({})", above(horizon))
+}
+
+/// SQL by which another session looks through a snapshot.
+pub(super) fn look_through(id: &str) -> String {
+    format!("SET TRANSACTION SNAPSHOT {}", sql::literal(id))
+}
+
+/// The server no longer knows a snapshot once its holder's session has ended.
+pub(super) fn gone(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::DataInvalid | ErrorKind::NotFound => Error::new(ErrorKind::Unavailable, "the session that held the snapshot has ended")
+            .fix("run the same command again: the read goes on where it stopped")
+            .because(e),
+        _ => e,
+    }
 }
 
 /// A snapshot that other sessions can look through, for as long as this is alive.

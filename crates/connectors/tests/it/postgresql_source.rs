@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use linkspan_connectors::postgresql;
 use linkspan_core::{
-    ConnectorType, Context, Cursor, Ended, ErrorKind, MemoryBudget, Output, Position, ReadMode, Repeats, Scope, Selected, Source, Stop,
-    Stream, StreamName,
+    ConnectorType, Context, Cursor, Ended, ErrorKind, MemoryBudget, Output, Position, ReadMode, Repeats, Retry, Scope, Selected, Source,
+    Stop, Stream, StreamName,
 };
 use linkspan_testkit::{
     BadConfig, Case, StandardRow,
@@ -355,6 +355,23 @@ async fn partitioned_tables_are_one_stream_read_leaf_by_leaf() {
 fn with_login(url: &str, user: &str, password: &str) -> String {
     let (_, place) = url.rsplit_once('@').unwrap();
     format!("postgres://{user}:{password}@{place}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_whose_snapshot_is_gone_is_worth_another_try() {
+    let Some(database) = TestDatabase::create().await else { return };
+    database.execute("CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 1000)").await;
+    let source = open(&database, json!({"slices": 2}));
+    let selected = full(&source, "public.t").await;
+    let lane = source.clone().lanes(vec![selected], Position::new()).next().await.unwrap().unwrap();
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'linkspan'";
+    database.query(sql).await;
+    while sessions(&database).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (mut out, _inbox) = Output::channel(MemoryBudget::new(64 << 20), 10);
+    let e = lane.read(&mut out, &Stop::never()).await.unwrap_err();
+    assert_eq!((e.kind(), e.retry_hint()), (ErrorKind::Unavailable, Retry::Backoff), "{e:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
