@@ -88,3 +88,16 @@ fn the_examples_are_valid() {
     }
     assert!(seen > 0);
 }
+
+#[test]
+fn the_local_examples_run_as_printed() {
+    let place = Place::new();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    assert_eq!(place.shell(&format!("cp -r {examples} examples")).code, 0);
+    for _ in 0..2 {
+        place.run(&["sync", "-f", "examples/demo.yaml"]).succeeds();
+        place.run(&["sync", "-f", "examples/files.yaml"]).succeeds();
+    }
+    assert_eq!(place.sqlite("examples/files.db", "SELECT group_concat(sku, ' ') FROM products"), "00017 00018 00020");
+    assert!(place.sqlite("examples/demo-shop.db", "SELECT count(*) > 7000 FROM orders") == "1");
+}

@@ -71,7 +71,9 @@ fn a_mistake_beside_a_secret_does_not_show_it() {
     ] {
         place.write(
             "p.yaml",
-            format!("connectors:\n  pg:\n    type: postgresql\n    config: {config}\nconnections:\n  c: {{from: pg, to: 'sqlite:./s.db'}}\n"),
+            format!(
+                "connectors:\n  pg:\n    type: postgresql\n    config: {config}\nconnections:\n  c: {{from: pg, to: 'sqlite:./s.db'}}\n"
+            ),
         );
         let said = place.run(&["sync", "-f", "p.yaml"]).refuses(2, &["p.yaml:"]);
         clean(&said);

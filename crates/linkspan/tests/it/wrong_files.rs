@@ -13,6 +13,18 @@ fn a_csv_that_is_not_utf8_is_placed() {
 }
 
 #[test]
+fn rows_that_are_left_out_are_counted_and_listed_by_place() {
+    let place = Place::new();
+    place.write("x.csv", b"id,name\n1,good\n2,b\xffad-canary\n3,fine\n");
+    let said = place.run(&["sync", "./x.csv?encoding=utf-8&bad_rows=skip", "sqlite:./out.db"]).succeeds();
+    assert!(said.err.contains("rejected rows are listed in"), "{said:#?}");
+    assert_eq!(place.sqlite("out.db", "SELECT count(*) FROM x"), "2");
+    let list = said.err.lines().find_map(|l| l.strip_prefix("rejected rows are listed in ")).unwrap();
+    let listed = std::fs::read_to_string(list).unwrap();
+    assert!(listed.contains("x.csv:3") && !listed.contains("canary"), "{listed}");
+}
+
+#[test]
 fn a_truncated_parquet_file_is_refused() {
     let place = Place::new();
     place.run(&["sync", "faker:?customers=2000&orders=0", "parquet:./good", "--stream", "customers"]).succeeds();
@@ -74,7 +86,7 @@ fn a_full_disk_says_so_and_the_next_run_goes_on() {
         let full = place.shell(&format!("linkspan sync {ROWS} {to} --stream customers --output json"));
         assert_eq!(full.code, 8, "{to}: {full:#?}");
         assert!(full.out.contains("storage_full") && full.out.contains("suggested_fix"), "{full:#?}");
-        let larger = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk.0).status().unwrap();
+        let larger = Command::new("mount").args(["-o", "remount,size=256m"]).arg(&disk.0).status().unwrap();
         assert!(larger.success());
         let after = place.shell(&format!("linkspan sync {ROWS} {to} --stream customers --output json")).succeeds().summary();
         assert_eq!(counts(&after, "customers"), (200_000, 200_000), "{after:#}");
