@@ -111,12 +111,21 @@ fn builtin(type_name: &str) -> Option<String> {
         (None, None) => (element.to_owned(), String::new()),
         _ => return None,
     };
-    let known = BUILTIN.iter().find(|k| **k == base || (base.starts_with("interval ") && **k == "interval"))?;
+    if is_interval(&base) {
+        return Some(format!("{base}{modifiers}{dimensions}"));
+    }
+    let known = BUILTIN.iter().find(|k| **k == base)?;
     // Modifiers stand in the middle of `timestamp(3) without time zone` and at the end of everything else.
     Some(match known.split_once(" with") {
         Some((head, tail)) if known.contains("time zone") => format!("{head}{modifiers} with{tail}{dimensions}"),
         _ => format!("{known}{modifiers}{dimensions}"),
     })
+}
+
+/// `interval`, or one that keeps some of its fields only.
+fn is_interval(base: &str) -> bool {
+    const FIELDS: [&str; 7] = ["year", "month", "day", "hour", "minute", "second", "to"];
+    base.strip_prefix("interval ").is_some_and(|fields| fields.split(' ').all(|word| FIELDS.contains(&word)))
 }
 
 /// The type that holds every value of an Arrow type.
@@ -239,7 +248,7 @@ mod tests {
             "bit(8)",
             "text[]",
             "numeric(5,-2)",
-            "time without time zone",
+            "time without time zone", "interval day to second(3)", "interval(3)", "interval year",
         ] {
             assert_eq!(from_pg(name), Wanted::Builtin(name.into()));
         }

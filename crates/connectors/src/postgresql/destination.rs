@@ -89,9 +89,8 @@ impl Destination for PgDestination {
         drop_old_stages(&client, &load).await?;
         prepare(&client, &load).await?;
         let namespace = current_schema(&client).await?;
-        let failpoints = self.server.ctx.failpoints.clone();
-        failpoints.hit("postgresql.open.after").await?;
-        Ok(Box::new(PgSession::new(Link::new(client, book), load, namespace, failpoints)))
+        self.server.ctx.failpoints.hit("postgresql.open.after").await?;
+        Ok(Box::new(PgSession::new(self.server.clone(), Link::new(client, book), load, namespace)))
     }
 
     async fn publish(&self, request: &Publish) -> Result<()> {

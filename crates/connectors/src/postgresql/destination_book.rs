@@ -37,8 +37,8 @@ impl Book {
     /// The record, if there is one.
     pub(super) async fn find(client: &Client) -> Result<Option<Self>> {
         let find = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-            WHERE (n.nspname = $1 AND c.relname = 'commits') OR (n.nspname = current_schema() AND c.relname = $1 || '_commits') \
-            ORDER BY n.nspname <> $1";
+            WHERE (n.nspname = $1::text AND c.relname = 'commits') OR (n.nspname = current_schema() AND c.relname = $1::text || '_commits') \
+            ORDER BY n.nspname <> $1::text";
         let Some(row) = client.query(find, &[&SCHEMA]).await.pg("looking for the record of commits")?.into_iter().next() else {
             return Ok(None);
         };
@@ -136,7 +136,7 @@ impl Book {
         }
         client.execute(&install, &[&id, &ours]).await.pg("installing the fence")?;
         let there: i64 = client.query_one(&read, &[&id]).await.pg("reading the fence")?.get(0);
-        if there > ours { Err(overtaken(fence, there)) } else { Ok(()) }
+        if there > ours { Err(overtaken(fence).with("newer", there)) } else { Ok(()) }
     }
 
     /// In the transaction of the rows: nobody newer took over, and the record stands at `previous`. Then it is moved.
@@ -184,7 +184,7 @@ impl Book {
         let read = format!("SELECT fence FROM {} WHERE connection = $1::text::uuid FOR SHARE", self.fence);
         let there: Option<i64> = client.query_opt(&read, &[&connection.to_string()]).await.pg("reading the fence")?.map(|row| row.get(0));
         match there {
-            Some(there) if there > signed(fence)? => Err(overtaken(fence, there)),
+            Some(there) if there > signed(fence)? => Err(overtaken(fence).with("newer", there)),
             Some(_) => Ok(()),
             None => Err(Error::new(ErrorKind::Conflict, "the destination forgot this connection while the run was under way")
                 .with("connection", connection)
@@ -307,10 +307,9 @@ fn unreadable() -> Error {
         .fix("upgrade Linkspan, or reset the connection to start over")
 }
 
-fn overtaken(ours: u64, there: i64) -> Error {
+pub(super) fn overtaken(ours: u64) -> Error {
     Error::new(ErrorKind::Conflict, "a newer run took over")
         .with("fence", ours)
-        .with("newer", there)
         .retry(Retry::Never)
         .fix("let the newer run finish; nothing of this one was committed after it took over")
 }

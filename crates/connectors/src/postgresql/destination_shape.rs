@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, FieldRef, Schema};
+use arrow_schema::{Field, FieldRef, Schema};
 use linkspan_core::{Error, ErrorKind, Result, TableShape, native};
 
 use super::{connect::Client, encode::Sent, errors::PgResult, types};
@@ -56,7 +56,7 @@ const KEYS: &str = "SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_c
 /// The table of that name, or nothing.
 pub(super) async fn table(client: &Client, namespace: &str, name: &str) -> Result<Option<Table>> {
     let find = "SELECT c.oid, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+        WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
     let Some(row) = client.query_opt(find, &[&namespace, &name]).await.pg("looking for the table")? else { return Ok(None) };
     let (oid, kind) = (row.get::<_, u32>(0), letter(row.get(1)));
     let columns = client.query(COLUMNS, &[&oid]).await.pg("reading the table's columns")?;
@@ -102,7 +102,7 @@ fn sent(base: u32, kind: char, typmod: i32) -> Sent {
     // An interval's modifier also names fields; the server would cut the others, so only an open one is sent as numbers.
     const OPEN: i32 = -1;
     let digits = if typmod < 0 { 6 } else { typmod.min(6) as u8 };
-    let limit = (typmod >= 4).then_some(typmod as u32 - 4);
+    let limit = (typmod >= 4).then(|| typmod as u32 - 4);
     match base {
         oid::BOOL => Sent::Bool,
         oid::INT2 => Sent::Int2,
@@ -116,6 +116,7 @@ fn sent(base: u32, kind: char, typmod: i32) -> Sent {
         }
         oid::TEXT | oid::JSON => Sent::Text(None),
         oid::VARCHAR | oid::BPCHAR => Sent::Text(limit),
+        oid::NAME => Sent::Text(Some(63)),
         oid::JSONB => Sent::Jsonb,
         oid::BYTEA => Sent::Bytea,
         oid::UUID => Sent::Uuid,
@@ -130,6 +131,11 @@ fn sent(base: u32, kind: char, typmod: i32) -> Sent {
 }
 
 impl TableColumn {
+    fn field(&self) -> Field {
+        let field = self.form.field(&self.name, &self.sql_type, !self.not_null);
+        if self.generated { native::with_mark(field, types::GENERATED, "") } else { field }
+    }
+
     /// The type as a copy of the column needs it.
     pub(super) fn sql_type_with_collation(&self) -> String {
         match &self.collation {
@@ -167,21 +173,9 @@ impl Table {
         self.keys.iter().any(|k| sorted(k) == sorted(key))
     }
 
-    /// The table in Arrow's words. A decimal column can also hold NaN and infinities: its sibling is part of the shape.
+    /// The table in Arrow's words. The sibling that carries a decimal's NaN is no column here: it is folded into the numeric.
     pub(super) fn shape(&self, ours: bool) -> TableShape {
-        let mut fields: Vec<FieldRef> = Vec::new();
-        for c in &self.columns {
-            let mut field = c.form.field(&c.name, &c.sql_type, !c.not_null);
-            if c.generated {
-                field = native::with_mark(field, types::GENERATED, "");
-            }
-            fields.push(field.into());
-            let sibling = native::special_name(&c.name);
-            if matches!(c.form, types::Form::Decimal(..)) && self.column(&sibling).is_none() {
-                let special = native::with_mark(Field::new(sibling, DataType::Int8, true), native::SPECIAL_OF, &c.name);
-                fields.push(special.into());
-            }
-        }
+        let fields: Vec<FieldRef> = self.columns.iter().map(|c| c.field().into()).collect();
         TableShape { schema: Arc::new(Schema::new(fields)), key: self.keys.first().cloned().unwrap_or_default(), ours }
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Misfit {
 /// Text for a type that is written from numbers (a timestamp that only text can hold, say) is left to the server to read.
 pub(super) fn sent_for(form: &Sent, from: &DataType) -> Option<(Sent, Cast)> {
     let is_text = matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let reads_text = matches!(form, Sent::Uuid | Sent::Date | Sent::Time(_) | Sent::Timestamp { .. } | Sent::Interval);
+    let reads_text = matches!(form, Sent::Oid | Sent::Uuid | Sent::Date | Sent::Time(_) | Sent::Timestamp { .. } | Sent::Interval);
     let form = if is_text && reads_text { &Sent::Parsed } else { form };
     cast_for(form, from).map(|cast| (form.clone(), cast))
 }

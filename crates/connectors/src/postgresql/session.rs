@@ -1,6 +1,6 @@
 //! A session: one connection, one transaction per commit interval, rows copied as they come, the position committed with them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
@@ -10,7 +10,8 @@ use linkspan_core::{
 };
 
 use super::{
-    destination_book as book,
+    connect::Server,
+    destination_book::{self as book, Book},
     session_link::Link,
     session_rows::{FeedColumns, Fits},
     session_stream::{Loading, Merging},
@@ -19,6 +20,7 @@ use super::{
 
 /// Whatever fails, or is dropped in the middle, takes the link with it: the socket closes and the server rolls back.
 pub(super) struct PgSession {
+    server: Arc<Server>,
     link: Option<Link>,
     work: Work,
     changes: Changes,
@@ -34,9 +36,33 @@ struct Work {
 }
 
 impl PgSession {
-    pub(super) fn new(link: Link, load: Load, namespace: String, failpoints: Failpoints) -> Self {
-        let work = Work { load, namespace, streams: BTreeMap::new(), failpoints };
-        Self { link: Some(link), work, changes: Changes::default() }
+    pub(super) fn new(server: Arc<Server>, link: Link, load: Load, namespace: String) -> Self {
+        let work = Work { load, namespace, streams: BTreeMap::new(), failpoints: server.ctx.failpoints.clone() };
+        Self { server, link: Some(link), work, changes: Changes::default() }
+    }
+
+    /// Keeps the link after a success; ends it after a failure.
+    async fn settle<T>(&mut self, link: Link, done: Result<T>) -> Result<T> {
+        let e = match done {
+            Ok(value) => {
+                self.link = Some(link);
+                return Ok(value);
+            }
+            Err(e) => e,
+        };
+        let book = link.book.clone();
+        drop(link);
+        // A newer run ends the sessions of older ones: to those the connection just breaks.
+        if e.kind() == ErrorKind::Unavailable && self.was_overtaken(&book).await {
+            return Err(book::overtaken(self.work.load.fence).because(e));
+        }
+        Err(e)
+    }
+
+    async fn was_overtaken(&self, book: &Book) -> bool {
+        let Ok(client) = self.server.connect().await else { return false };
+        let recalled = book.recall(&client, self.work.load.connection).await;
+        recalled.ok().flatten().is_some_and(|r| r.fence > self.work.load.fence)
     }
 
     fn take_link(&mut self) -> Result<Link> {
@@ -52,17 +78,16 @@ impl PgSession {
 impl Session for PgSession {
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {
         let mut link = self.take_link()?;
-        self.work.schema(&mut link, stream, plan).await.map_err(|e| e.with("stream", stream))?;
-        self.link = Some(link);
-        Ok(())
+        let done = self.work.schema(&mut link, stream, plan).await.map_err(|e| e.with("stream", stream));
+        self.settle(link, done).await
     }
 
     async fn write(&mut self, batch: Batch) -> Result<()> {
         let mut link = self.take_link()?;
         let Batch { stream, rows, lease, .. } = batch;
-        self.changes = self.work.write(&mut link, &stream, rows).await.map_err(|e| e.with("stream", &stream))?;
+        let done = self.work.write(&mut link, &stream, rows).await.map_err(|e| e.with("stream", &stream));
         drop(lease);
-        self.link = Some(link);
+        self.changes = self.settle(link, done).await?;
         Ok(())
     }
 
@@ -72,19 +97,17 @@ impl Session for PgSession {
 
     async fn truncate(&mut self, stream: &StreamName) -> Result<()> {
         let mut link = self.take_link()?;
-        self.work.truncate(&mut link, stream).await.map_err(|e| e.with("stream", stream))?;
-        self.link = Some(link);
-        Ok(())
+        let done = self.work.truncate(&mut link, stream).await.map_err(|e| e.with("stream", stream));
+        self.settle(link, done).await
     }
 
     async fn commit(&mut self, commit: &Commit) -> Result<BTreeMap<StreamName, WriteStats>> {
         let mut link = self.take_link()?;
         // A merge may run for long: nobody wants its result once nobody waits for it.
         let running = link.client.cancel_on_drop();
-        let stats = self.work.commit(&mut link, commit).await?;
+        let done = self.work.commit(&mut link, commit).await;
         running.disarm();
-        self.link = Some(link);
-        Ok(stats)
+        self.settle(link, done).await
     }
 }
 

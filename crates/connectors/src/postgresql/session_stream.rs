@@ -83,12 +83,12 @@ impl Loading {
 
 /// Empties a table, if it is there.
 pub(super) async fn truncate(link: &Link, place: &Place) -> Result<()> {
-    let Some(table) = destination_shape::table(&link.client, &place.namespace, &place.name).await? else { return Ok(()) };
-    let referenced = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE confrelid = $1 AND contype = 'f')";
-    let is_referenced: bool = link.client.query_one(referenced, &[&table.oid]).await.pg("looking for foreign keys")?.get(0);
-    // A table that others refer to cannot be truncated, only emptied row by row.
-    let verb = if is_referenced { "DELETE FROM" } else { "TRUNCATE" };
-    link.client.batch_execute(&format!("{verb} {}", place.sql())).await.pg("emptying the table")
+    if destination_shape::table(&link.client, &place.namespace, &place.name).await?.is_none() {
+        return Ok(());
+    }
+    // TRUNCATE would lock readers out until the commit, and show them an empty table where they are to see the old rows.
+    let empty = format!("DELETE FROM {}", place.sql());
+    link.client.batch_execute(&empty).await.pg("emptying the table")
 }
 
 async fn insert(link: &mut Link, stream: &StreamName, into: Into, copy: &str, place: &Place, fits: &Fits, settled: &Settled) -> Result<()> {

@@ -111,7 +111,7 @@ impl Making<'_> {
     }
 
     async fn make_schema(&self) -> Result<()> {
-        let there = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1";
+        let there = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text";
         if self.client.query_opt(there, &[&self.place.namespace]).await.pg("looking for the schema")?.is_some() {
             return Ok(());
         }
@@ -155,9 +155,13 @@ impl Making<'_> {
             Wanted::Builtin(name) => return Ok(name),
             Wanted::Custom(name, otherwise) => (name, otherwise),
         };
-        // The name is compared, never spliced in: what comes back is this server's own spelling.
-        let find = "SELECT pg_catalog.format_type(oid, NULL) FROM pg_catalog.pg_type WHERE pg_catalog.format_type(oid, NULL) = $1";
-        let found = self.client.query_opt(find, &[&name]).await.pg("looking for a type")?.map(|row| row.get::<_, String>(0));
+        // The name is compared, never spliced in: what comes back is this server's own spelling. Modifiers of such a type only
+        // narrow what it holds.
+        let find = "SELECT pg_catalog.format_type(t.oid, NULL) FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+            LEFT JOIN (pg_catalog.pg_type e JOIN pg_catalog.pg_namespace m ON m.oid = e.typnamespace) ON e.typarray = t.oid \
+            WHERE $1 IN (format('%I.%I', n.nspname, t.typname), quote_ident(m.nspname) || '.' || quote_ident(e.typname) || '[]', pg_catalog.format_type(t.oid, NULL)) LIMIT 1";
+        let plain = without_modifiers(&name);
+        let found = self.client.query_opt(find, &[&plain]).await.pg("looking for a type")?.map(|row| row.get::<_, String>(0));
         if found.is_none() {
             tracing::info!(column = field.name(), "the destination has no type {name}: the column is made as {otherwise}");
         }
@@ -213,5 +217,13 @@ impl Making<'_> {
     async fn run(&self, statement: &str, doing: &'static str) -> Result<()> {
         let done = self.client.batch_execute(statement).await.pg(doing);
         done.map_err(|e| e.with("table", self.place.sql()))
+    }
+}
+
+/// `public.geometry(Point,4326)` is a `public.geometry`.
+fn without_modifiers(type_name: &str) -> String {
+    match (type_name.find('('), type_name.rfind(')')) {
+        (Some(open), Some(close)) if open < close => format!("{}{}", &type_name[..open], &type_name[close + 1..]),
+        _ => type_name.to_owned(),
     }
 }

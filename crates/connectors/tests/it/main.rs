@@ -5,8 +5,10 @@
 mod csv_source;
 mod faker;
 mod postgresql_destination;
+mod postgresql_lattice;
 mod postgresql_merge;
 mod postgresql_source;
+mod postgresql_suite;
 mod postgresql_types;
 mod sqlite;
 mod text_files;
