@@ -248,7 +248,10 @@ mod tests {
             "bit(8)",
             "text[]",
             "numeric(5,-2)",
-            "time without time zone", "interval day to second(3)", "interval(3)", "interval year",
+            "time without time zone",
+            "interval day to second(3)",
+            "interval(3)",
+            "interval year",
         ] {
             assert_eq!(from_pg(name), Wanted::Builtin(name.into()));
         }
