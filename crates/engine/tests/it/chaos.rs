@@ -77,6 +77,9 @@ fn scenario(chaos: &Chaos) -> Scenario {
 
 fn rig(chaos: &Chaos, scenario: &Scenario, atomic: Atomic) -> Rig {
     let to = FakeDestination::with_failpoints(atomic, Default::default());
+    if chaos.pick(2) == 0 {
+        to.buffer_until_commit();
+    }
     let advice = match chaos.pick(3) {
         0 => Cadence { rows: u64::MAX, bytes: u64::MAX, age: Duration::ZERO },
         1 => Cadence { rows: 7, bytes: u64::MAX, age: Duration::from_secs(60) },

@@ -54,6 +54,7 @@ struct Shared {
     journal: Mutex<Vec<(Instant, Did)>>,
     slow: Mutex<BTreeMap<StreamName, Duration>>,
     burn: Mutex<Duration>,
+    buffers: Mutex<bool>,
     before_commit: Mutex<Option<Hook>>,
     sessions: Mutex<usize>,
 }
@@ -109,6 +110,7 @@ impl FakeDestination {
             journal: Mutex::default(),
             slow: Mutex::default(),
             burn: Mutex::default(),
+            buffers: Mutex::default(),
             before_commit: Mutex::default(),
             sessions: Mutex::default(),
         };
@@ -125,6 +127,10 @@ impl FakeDestination {
     /// Each write keeps its core busy for so long, as encoding does.
     pub fn burn(&self, each: Duration) {
         *self.shared.burn.lock().unwrap() = each;
+    }
+    /// A destination without records keeps rows to itself until the commit, as a writer of files does, and does not show them at once.
+    pub fn buffer_until_commit(&self) {
+        *self.shared.buffers.lock().unwrap() = true;
     }
     /// Runs before each commit takes effect: to fail it, to hold it, to do something in between.
     pub fn before_commit(&self, hook: impl Fn(Commit) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static) {
@@ -427,7 +433,7 @@ impl Drop for FakeSession {
 impl FakeSession {
     /// Non-atomic destinations show at once; atomic ones keep it for the commit.
     fn later(&mut self, pending: Pending) -> Result<()> {
-        if self.shared.atomic() != Atomic::None {
+        if self.shared.atomic() != Atomic::None || *self.shared.buffers.lock().unwrap() {
             self.pending.push(pending);
             return Ok(());
         }
@@ -503,17 +509,22 @@ impl Session for FakeSession {
             hook(commit.clone()).await?;
         }
         let mut stats = std::mem::take(&mut self.rejected);
-        if self.shared.atomic() != Atomic::None {
+        let records = self.shared.atomic() != Atomic::None;
+        if records || !self.pending.is_empty() {
             let mut now = self.shared.now.lock().unwrap();
-            self.stand_at(&now, commit)?;
+            if records {
+                self.stand_at(&now, commit)?;
+            }
             // On a copy, so that a failure in the middle shows nothing.
             let mut next = now.clone();
             for pending in self.pending.drain(..) {
                 let (stream, more) = next.apply(&self.load, &pending)?;
                 *stats.entry(stream).or_default() += more;
             }
-            let record = Recalled { generation: commit.generation, number: commit.number, state: commit.state.clone() };
-            next.records.insert((commit.connection, commit.scope.clone()), record);
+            if records {
+                let record = Recalled { generation: commit.generation, number: commit.number, state: commit.state.clone() };
+                next.records.insert((commit.connection, commit.scope.clone()), record);
+            }
             *now = next;
         }
         self.shared.did(Did::Committed(commit.clone()));
