@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use linkspan_core::{Capability, Commit, Error, LoadStream, Position, Recalled, Result, Scope, Selected, StreamName, WriteStats};
+use arrow_schema::SchemaRef;
+use linkspan_core::{
+    Capability, Commit, Error, LoadStream, Position, Recalled, Result, Scope, Selected, StreamName, TableShape, Target, WriteMode,
+    WriteStats,
+};
 
 use crate::run::{Assignment, Run, StreamEnd, StreamOutcome};
 
@@ -30,6 +34,13 @@ struct Books {
     durable: Arc<Position>,
     /// Streams that have a table (or staging) of their current generation.
     tables: BTreeSet<StreamName>,
+    /// Streams whose generation was drawn in this run.
+    drawn: BTreeSet<StreamName>,
+    /// What stands at the targets, as far as this run asked or committed, so that a thousand lanes of a stream ask once.
+    shapes: BTreeMap<StreamName, TableShape>,
+    /// The schema of each stream that was last put into its history.
+    schemas: BTreeMap<StreamName, SchemaRef>,
+    notes: BTreeSet<(StreamName, String)>,
 }
 
 #[derive(Default)]
@@ -48,7 +59,7 @@ impl Pipe {
         let tables = scopes.keys().filter_map(|s| s.stream().cloned()).collect();
         let live = scopes.iter().filter(|(_, r)| !r.state.is_gone());
         let durable = Arc::new(live.map(|(scope, r)| (scope.clone(), r.state.clone())).collect());
-        let books = Mutex::new(Books { generations, scopes, durable, tables });
+        let books = Mutex::new(Books { generations, scopes, durable, tables, ..Books::default() });
         let capability = run.destination.capability();
         Self { run, capability, assignments, books, tallies, commits: AtomicU64::new(0) }
     }
@@ -102,9 +113,14 @@ impl Pipe {
         self.books().scopes.get(scope).map(|r| r.state.clone())
     }
 
-    /// Whether anything of the stream's generation was committed.
+    /// Whether anything of the stream's generation was committed, by lanes of its own or by one that it shares.
     pub fn has_commits(&self, stream: &StreamName) -> bool {
-        self.books().scopes.iter().any(|(scope, r)| scope.stream() == Some(stream) && r.number > 0)
+        let books = self.books();
+        let is_of = |scope: &Scope| match scope.stream() {
+            Some(s) => s == stream,
+            None => !books.drawn.contains(stream) || books.tables.contains(stream),
+        };
+        books.scopes.iter().any(|(scope, r)| r.number > 0 && is_of(scope))
     }
 
     /// Whether the stream has a table of its generation, as far as this run knows.
@@ -112,8 +128,45 @@ impl Pipe {
         self.books().tables.contains(stream)
     }
 
-    pub fn made_table(&self, stream: &StreamName) {
-        self.books().tables.insert(stream.clone());
+    /// A commit made or kept the stream's table in this shape.
+    pub fn made_table(&self, stream: &StreamName, shape: Option<TableShape>) {
+        let mut books = self.books();
+        books.tables.insert(stream.clone());
+        let replaces = self.assignments.get(stream).is_some_and(|a| a.write == WriteMode::Replace);
+        if let Some(shape) = shape.filter(|_| !replaces) {
+            books.shapes.insert(stream.clone(), shape);
+        }
+    }
+
+    /// What stands at the stream's target: for a replace the table that will go, else the one that rows are added to.
+    pub async fn shape(&self, stream: &StreamName, target: &Target) -> Result<Option<TableShape>> {
+        let known = self.books().shapes.get(stream).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let shape = self.run.destination.shape(target).await?;
+        if let Some(shape) = &shape {
+            self.books().shapes.entry(stream.clone()).or_insert_with(|| shape.clone());
+        }
+        Ok(shape)
+    }
+
+    /// Keeps a schema in the stream's history, unless this run just did.
+    pub async fn saw_schema(&self, stream: &StreamName, schema: &SchemaRef) -> Result<()> {
+        let is_known = self.books().schemas.get(stream).is_some_and(|s| Arc::ptr_eq(s, schema) || s == schema);
+        if !is_known {
+            self.run.memory.saw_schema(stream, schema).await?;
+            self.books().schemas.insert(stream.clone(), schema.clone());
+        }
+        Ok(())
+    }
+
+    /// Tells something of a stream once, however many lanes it has.
+    pub fn note_once(&self, stream: &StreamName, text: String) {
+        let is_news = self.books().notes.insert((stream.clone(), text.clone()));
+        if is_news {
+            self.run.observer.note(Some(stream), &text);
+        }
     }
 
     /// Draws the stream's next generation: its states are forgotten, on disk before here.
@@ -123,6 +176,7 @@ impl Pipe {
         let mut books = self.books();
         books.generations.insert(stream.clone(), number);
         books.tables.remove(stream);
+        books.drawn.insert(stream.clone());
         books.scopes.retain(|scope, _| scope.stream() != Some(stream));
         Arc::make_mut(&mut books.durable).retain(|scope, _| scope.stream() != Some(stream));
         Ok(number)

@@ -11,7 +11,7 @@ mod table;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use linkspan_core::{Error, ErrorKind, ReadMode, Result, Scope, Stop, StreamName};
 
 use crate::{
@@ -49,11 +49,12 @@ async fn prepare(run: Run) -> Result<Arc<Pipe>> {
     }
     let due: Vec<StreamName> = run.streams.iter().filter(|a| needs_generation(&start, a)).map(|a| a.selected.stream.name.clone()).collect();
     let generations: BTreeMap<StreamName, u64> = start.generations.iter().map(|(s, g)| (s.clone(), g.number)).collect();
-    let pipe = Pipe::new(run, start.scopes, generations);
-    for stream in due {
-        pipe.draw(&stream).await?;
-    }
-    Ok(Arc::new(pipe))
+    let pipe = Arc::new(Pipe::new(run, start.scopes, generations));
+    // Side by side, so that the store can put many of them into one commit.
+    let draw = |(pipe, stream): (Arc<Pipe>, StreamName)| async move { pipe.draw(&stream).await };
+    let draws: Vec<_> = due.into_iter().map(|stream| draw((pipe.clone(), stream))).collect();
+    stream::iter(draws).buffer_unordered(64).try_collect::<Vec<u64>>().await?;
+    Ok(pipe)
 }
 
 /// A full read that ended starts anew; one that was interrupted goes on; changes are read in the generation of their first read.

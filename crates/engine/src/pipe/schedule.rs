@@ -2,7 +2,8 @@
 //! its position, dropped when a stop is not heard in time. Owns every task of the run.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
@@ -44,6 +45,8 @@ pub(super) struct Schedule {
     stopper: Stopper,
     deadline: Option<Instant>,
     restart: BTreeSet<StreamName>,
+    /// Complete, and waiting for a free hand to publish them.
+    finishing: VecDeque<StreamName>,
 }
 
 /// A lane at work: two tasks.
@@ -89,6 +92,7 @@ impl Schedule {
             stopper: Stopper::new().0,
             deadline: None,
             restart: BTreeSet::new(),
+            finishing: VecDeque::new(),
             pipe,
         }
     }
@@ -140,8 +144,13 @@ impl Schedule {
         let selected = self.pipe.selected(streams);
         let of_these = |scope: &linkspan_core::Scope| scope.stream().is_none_or(|s| streams.contains(s));
         let from = self.pipe.position().iter().filter(|(scope, _)| of_these(scope)).map(|(k, v)| (k.clone(), v.clone())).collect();
-        if !selected.is_empty() {
-            self.lanes.push(self.pipe.run.source.clone().lanes(selected, from));
+        if selected.is_empty() {
+            return;
+        }
+        let source = self.pipe.run.source.clone();
+        match std::panic::catch_unwind(AssertUnwindSafe(|| source.lanes(selected, from))) {
+            Ok(lanes) => self.lanes.push(lanes),
+            Err(_) => self.streams.fail(streams, &panicked("the source")),
         }
     }
 
@@ -302,10 +311,13 @@ impl Schedule {
     }
 
     fn finish_streams(&mut self) {
-        if !self.lanes.is_exhausted() || !self.restart.is_empty() {
+        let dropped = self.is_stopping() && self.deadline.is_none();
+        if !self.lanes.is_exhausted() || !self.restart.is_empty() || dropped {
             return;
         }
-        for stream in self.streams.take_finished() {
+        self.finishing.extend(self.streams.take_finished());
+        while self.roles.values().filter(|r| matches!(r, Role::Finish(_))).count() < self.slots() {
+            let Some(stream) = self.finishing.pop_front() else { break };
             let work = finish(self.pipe.clone(), stream.clone(), self.stopper.listener());
             let task = self.tasks.spawn(async move { Done::Finish(work.await) });
             self.roles.insert(task.id(), Role::Finish(stream));

@@ -182,8 +182,7 @@ impl LaneSession {
         }
         let appends = self.pipe.assignments.get(stream).is_some_and(|a| a.write == WriteMode::Append);
         if appends {
-            let observer = &self.pipe.run.observer;
-            observer.note(Some(stream), "the source emptied this stream; its appended rows stay as the history they are");
+            self.pipe.note_once(stream, "the source emptied this stream; its appended rows stay as the history they are".to_owned());
             return Ok(());
         }
         self.cadence.wrote(0, 0, Instant::now());
@@ -246,10 +245,9 @@ impl LaneSession {
                 Ok(false)
             }
             Gated::Load(plan) => {
-                self.pipe.run.memory.saw_schema(stream, table.announced()).await?;
+                self.pipe.saw_schema(stream, table.announced()).await?;
                 for column in table.left_out() {
-                    let text = format!("column {column} is not loaded: the drift policy leaves it out");
-                    self.pipe.run.observer.note(Some(stream), &text);
+                    self.pipe.note_once(stream, format!("column {column} is not loaded: the drift policy leaves it out"));
                 }
                 self.open().await?.schema(stream, &plan).await?;
                 Ok(true)
@@ -314,7 +312,7 @@ impl LaneSession {
         pipe.run.memory.save(std::slice::from_ref(commit)).await?;
         failpoints.hit("pipe.save.after").await?;
         self.settle(&mut stats);
-        self.tables.iter().filter(|(_, t)| t.is_admitted()).for_each(|(s, _)| pipe.made_table(s));
+        self.tables.iter().filter(|(_, t)| t.is_admitted()).for_each(|(s, t)| pipe.made_table(s, t.shape()));
         let durable = pipe.committed(commit, &stats);
         pipe.run.source.acknowledge(&durable).await
     }

@@ -49,6 +49,10 @@ impl Table {
     pub fn is_admitted(&self) -> bool {
         self.projection.is_some()
     }
+    /// The table as this session leaves it.
+    pub fn shape(&self) -> Option<TableShape> {
+        self.stands.clone().flatten()
+    }
     pub fn left_out(&self) -> Vec<&str> {
         self.projection.as_ref().map(Projection::left_out).unwrap_or_default()
     }
@@ -70,7 +74,7 @@ impl Table {
     /// Asks the gate about the announced schema.
     pub async fn ask(&mut self, pipe: &Pipe, stream: &StreamName) -> Result<Gated> {
         if self.stands.is_none() {
-            self.stands = Some(pipe.run.destination.shape(&self.target).await?);
+            self.stands = Some(pipe.shape(stream, &self.target).await?);
         }
         let stands = self.stands.as_ref().and_then(Option::as_ref);
         let (data, feed) = self.split(stands);
@@ -158,5 +162,52 @@ impl Table {
         }
         let internal = |e| Error::new(ErrorKind::Internal, "rows of one schema could not be joined").because(e);
         arrow_select::concat::concat_batches(&self.announced, &good).map_err(internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{DataType, Field};
+    use linkspan_core::{Cursor, ReadMode, Repeats, Selected, Stream, Swap};
+
+    use super::*;
+
+    fn table(misfit: Misfit) -> Table {
+        let schema: SchemaRef =
+            Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false), Field::new("n", DataType::Int32, true)]));
+        let name = StreamName::parse("a");
+        let stream = Stream {
+            name: name.clone(),
+            schema: schema.clone(),
+            key: vec![],
+            cursor: Cursor::None,
+            estimated_rows: None,
+            estimated_bytes: None,
+        };
+        let selected = Selected { stream, read: ReadMode::Full, cursor: None, repeats: Repeats::Kept };
+        let assignment = Assignment { selected, target: Target::from(&name), write: WriteMode::Append, key: vec![], swap: Swap::Rename };
+        let mut table = Table::new(&assignment);
+        table.accept(SchemaPlan { ddl: vec![], schema, misfit }, vec![], false).unwrap();
+        table
+    }
+    fn json() -> Rows {
+        let rows = [r#"{"id":1,"n":2}"#, r#"{"id":2,"n":"many"}"#, r#"{"id":3}"#];
+        let mut ranges = Vec::new();
+        let mut text = String::new();
+        for row in rows {
+            ranges.push((text.len() as u32, (text.len() + row.len()) as u32));
+            text.push_str(row);
+        }
+        Rows::Json(JsonRows::new(text.into(), ranges))
+    }
+
+    #[test]
+    fn a_json_row_that_does_not_fit_stops_the_stream_or_is_left_out_alone() {
+        let e = table(Misfit::Fail).fit(json(), &mut Changes::default()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::DataInvalid);
+        let mut changes = Changes::default();
+        let rows = table(Misfit::Reject).fit(json(), &mut changes).unwrap();
+        assert_eq!((rows.len(), changes.rejected.len()), (2, 1));
+        assert_eq!(changes.rejected[0].place, "row 1 of its batch");
     }
 }

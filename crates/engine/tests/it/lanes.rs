@@ -1,8 +1,13 @@
 //! Lanes: how many at once, what waits for what, what happens when a source lost its position.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use linkspan_core::{ErrorKind, ReadMode::*, Scope, WriteMode::*};
+use async_trait::async_trait;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use linkspan_core::{Error, ErrorKind, Lane, Position, ReadMode::*, Result, Scope, Selected, Source, Stream, WriteMode::*};
 use linkspan_engine::run::StreamEnd;
 use linkspan_testkit::fakes::{
     Did, FakeDestination, ScriptLane, ScriptSource,
@@ -175,4 +180,92 @@ async fn a_session_of_a_shared_lane_opens_once_for_all_its_streams() {
         .filter_map(|(_, did)| if let Did::Opened(load) = did { Some(load.streams.len()) } else { None })
         .collect();
     assert_eq!(opened, [2]);
+}
+
+/// A source whose log is gone: it cannot serve a shared position. Without any it starts anew.
+struct LostLog(Arc<ScriptSource>);
+
+#[async_trait]
+impl Source for LostLog {
+    async fn discover(&self) -> Result<Vec<Stream>> {
+        self.0.discover().await
+    }
+    fn lanes(self: Arc<Self>, selected: Vec<Selected>, from: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {
+        if from.contains_key(&Scope::Shared) {
+            let lost = Error::new(ErrorKind::PositionLost, "the slot is gone");
+            return stream::once(async { Err(lost) }).boxed();
+        }
+        self.0.clone().lanes(selected, from)
+    }
+}
+
+fn snapshot_and_log() -> Vec<ScriptLane> {
+    let steps = vec![Rows(name("a"), 10..11), Rows(name("b"), 10..11), Checkpoint(1)];
+    let log = ScriptLane::shared(&[name("a"), name("b")], steps).after(vec![scope("a", 0), scope("b", 0)]);
+    vec![part("a", 0, 10), part("b", 0, 10), log]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_log_is_read_anew_where_rows_fold_and_stops_where_they_would_double() {
+    for write in [Merge, Append] {
+        let streams = vec![assignment("a", Cdc, write), assignment("b", Cdc, write)];
+        let mut rig = Rig::new(ScriptSource::new(snapshot_and_log()), FakeDestination::atomic(), streams);
+        rig.complete().await;
+        rig.source = Arc::new(LostLog(rig.script.clone()));
+        if write == Merge {
+            let outcome = rig.complete().await;
+            assert_eq!(outcome.streams[&name("a")].generation, 2);
+            assert_eq!(rig.to.commits().last().map(|c| (c.scope.clone(), c.generation, c.previous)), Some((Scope::Shared, 2, 0)));
+        } else {
+            let outcome = rig.run().await.unwrap();
+            let e = failure(&outcome, "a");
+            assert_eq!(e.kind(), ErrorKind::PositionLost);
+            assert!(e.suggested_fix().unwrap().contains("reset"));
+        }
+        assert_eq!((rig.ids("a"), rig.ids("b")), (range(11), range(11)), "{write:?}");
+    }
+}
+
+/// Panics before it yields anything, or fails in the middle of its list of lanes.
+struct Broken(Option<Arc<ScriptSource>>);
+
+#[async_trait]
+impl Source for Broken {
+    async fn discover(&self) -> Result<Vec<Stream>> {
+        Ok(vec![])
+    }
+    fn lanes(self: Arc<Self>, selected: Vec<Selected>, from: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {
+        let Some(script) = self.0.clone() else { panic!("boom") };
+        let broken = Error::new(ErrorKind::Unavailable, "the catalog cannot be read");
+        script.lanes(selected, from).chain(stream::once(async { Err(broken) })).boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_breaks_while_it_lists_its_lanes_publishes_nothing_and_keeps_what_is_read() {
+    let script = ScriptSource::new(vec![part("a", 0, 10), ScriptLane::rows(&name("b"), 1, 10)]);
+    let streams = vec![assignment("a", Full, Replace), assignment("b", Full, Append)];
+    let mut rig = Rig::new(script.clone(), FakeDestination::atomic(), streams);
+    rig.source = Arc::new(Broken(None));
+    let outcome = rig.run().await.unwrap();
+    assert_eq!(failure(&outcome, "a").message(), "the source panicked");
+    rig.source = Arc::new(Broken(Some(script.clone())));
+    let outcome = rig.run().await.unwrap();
+    assert_eq!(failure(&outcome, "a").kind(), ErrorKind::Unavailable);
+    assert!(rig.ids("a").is_empty(), "nobody knows whether that was all");
+    rig.source = script;
+    let outcome = rig.complete().await;
+    assert_eq!((rig.ids("a"), rig.ids("b")), (range(10), range(10)));
+    assert_eq!(outcome.streams[&name("a")].read_rows, 0, "what was staged is not read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_streams_are_published_a_few_at_a_time() {
+    let names: Vec<String> = (0..100).map(|i| format!("t{i}")).collect();
+    let lanes = names.iter().map(|n| ScriptLane::rows(&name(n), 1, 3)).collect();
+    let streams = names.iter().map(|n| assignment(n, Full, Replace)).collect();
+    let rig = Rig::new(ScriptSource::new(lanes), FakeDestination::atomic(), streams);
+    rig.complete().await;
+    rig.complete().await;
+    assert!(names.iter().all(|n| rig.ids(n) == range(3)));
 }
