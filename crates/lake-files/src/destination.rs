@@ -107,7 +107,8 @@ impl Destination for ParquetDestination {
             drop_not_null: true,
             deletes: false,
             parallel: true,
-            advice: Cadence { rows: u64::MAX, bytes: 64 << 20, age: Duration::from_secs(60) },
+            // Rows in memory are about four times as large as in a file: this makes files of about 64 MB.
+            advice: Cadence { rows: u64::MAX, bytes: 256 << 20, age: Duration::from_secs(60) },
         }
     }
 

@@ -44,6 +44,9 @@ pub(crate) fn writing(file: &str, e: ParquetError) -> Error {
     }
 }
 
+/// Where machines of a cloud learn of their role. Only who has no key of their own asks there.
+const METADATA_HOSTS: &[&str] = &["://169.254.169.254/", "://169.254.170.2/", "://[fd00:ec2::254]/"];
+
 /// What an object store answered. The causes are kept only where they cannot hold parts of a signed request.
 pub(crate) fn store(what: &'static str, path: &str, e: StoreError) -> Error {
     let text = chain(&e);
@@ -59,6 +62,10 @@ pub(crate) fn store(what: &'static str, path: &str, e: StoreError) -> Error {
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => other_region(),
         "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" => full(),
         "SlowDown" | "TooManyRequests" => slow_down(),
+        _ if METADATA_HOSTS.iter().any(|host| text.contains(host)) => {
+            Error::new(ErrorKind::AuthFailed, "there are no credentials for the object store")
+                .fix("set access_key_id and secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role")
+        }
         _ if matches!(e, StoreError::Unauthenticated { .. }) => return bad_credentials(path),
         _ if matches!(e, StoreError::PermissionDenied { .. }) => return denied(path),
         _ if matches!(e, StoreError::NotFound { .. }) => {
@@ -110,4 +117,24 @@ fn chain(e: &StoreError) -> String {
         next = e.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_judged_by_its_code_and_not_by_words_in_a_path() {
+        let kind = |text: &str| {
+            let e = store("it failed", "p", StoreError::Generic { store: "S3", source: text.to_owned().into() });
+            assert!(e.suggested_fix().is_some());
+            e.kind()
+        };
+        assert_eq!(kind("<Error><Code>SignatureDoesNotMatch</Code></Error>"), ErrorKind::AuthFailed);
+        assert_eq!(kind("<Error><Code>NoSuchBucket</Code></Error>"), ErrorKind::NotFound);
+        assert_eq!(kind("status code: 503: <Error><Code>SlowDown</Code></Error>"), ErrorKind::RateLimited);
+        assert_eq!(kind("status code: 507"), ErrorKind::StorageFull);
+        assert_eq!(kind("GET http://h/b/AccessDenied/507-SlowDown.parquet: connection refused"), ErrorKind::Unavailable);
+        assert_eq!(kind("PUT http://169.254.169.254/latest/api/token: connection refused"), ErrorKind::AuthFailed);
+    }
 }

@@ -6,19 +6,23 @@ use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::{FutureExt, TryStreamExt, future::BoxFuture};
-use linkspan_core::{Error, ErrorKind, Result, file_error};
+use linkspan_core::{
+    Error, ErrorKind, Result, file_error,
+    native::{self, JSON_TEXT},
+};
 use parquet::{
     arrow::{
         ParquetRecordBatchStreamBuilder,
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
         async_reader::{AsyncFileReader, ParquetRecordBatchStream},
     },
+    basic::LogicalType,
     errors::ParquetError,
     file::metadata::{ParquetMetaData, ParquetMetaDataReader},
 };
 
 use crate::{
-    errors, schema,
+    errors,
     storage::{Item, Storage, changed_while_read},
 };
 
@@ -58,7 +62,10 @@ impl DataFile {
         shown(&self.storage, &self.item)
     }
     pub fn schema(&self) -> SchemaRef {
-        schema::plain(&house_types(self.footer.schema()))
+        let types = self.footer.parquet_schema().root_schema().get_fields();
+        let fields = house_types(self.footer.schema());
+        let marked = fields.fields().iter().zip(types).map(|(field, told)| marked(field, told.get_basic_info().logical_type_ref()));
+        Arc::new(Schema::new(marked.collect::<Vec<_>>()))
     }
     pub fn rows(&self) -> u64 {
         self.footer.metadata().file_metadata().num_rows().try_into().unwrap_or(0)
@@ -167,6 +174,15 @@ impl AsyncFileReader for Remote {
             Ok(Arc::new(reader.load_and_finish(self, size).await?))
         }
         .boxed()
+    }
+}
+
+/// What Parquet itself says of a column, in the house's marks, where another tool wrote the file.
+fn marked(field: &Field, told: Option<&LogicalType>) -> Field {
+    match told {
+        Some(LogicalType::Uuid) if native::native_of(field).is_none() => native::with_native(field.clone(), "parquet", "uuid"),
+        Some(LogicalType::Json) if !native::has_mark(field, JSON_TEXT) => native::with_mark(field.clone(), JSON_TEXT, ""),
+        _ => field.clone(),
     }
 }
 

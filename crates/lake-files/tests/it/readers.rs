@@ -52,3 +52,24 @@ async fn pyarrow_and_duckdb_read_every_type() {
     let pyarrow = "import pyarrow.parquet as p,sys,glob; t=p.read_table(glob.glob(sys.argv[1]+'/*.parquet')[0]); print(t.num_rows, t.schema.field('d76').type, t.schema.field('tz').type)";
     assert_eq!(say(&python, pyarrow, &table), "3 decimal256(76, 0) timestamp[us, tz=UTC]");
 }
+
+#[tokio::test]
+async fn what_duckdb_and_pyarrow_wrote_is_read_with_its_types() {
+    let Some(python) = python() else { return };
+    let world = World::local();
+    let folder = world.root().join("theirs");
+    std::fs::create_dir_all(&folder).unwrap();
+    let duckdb = "import duckdb,sys; duckdb.sql(f\"copy (select 1::bigint as id, uuid() as u, '{{}}'::json as j, 1.50::decimal(9,2) as d, timestamptz '2024-01-01 00:00:00+00' as t, [1,2] as l) to '{sys.argv[1]}/a.parquet'\")";
+    say(&python, duckdb, &folder);
+    let stream = discover_one(&world, "theirs").await;
+    let field = |name: &str| stream.schema.field_with_name(name).unwrap().clone();
+    assert_eq!(native::native_of(&field("u")).unwrap().type_name, "uuid");
+    assert!(native::has_mark(&field("j"), native::JSON_TEXT));
+    assert_eq!(world.ids(&stream.name).await, [1]);
+    let pyarrow = "import pyarrow as p, pyarrow.parquet as q, sys; q.write_table(p.table({'id': p.array([2,3], p.int64()), 'c': p.array(['x','y']).dictionary_encode(), 's': p.array(['a','b'], p.large_string())}), sys.argv[1]+'/b.parquet')";
+    say(&python, pyarrow, &folder);
+    let stream = discover_one(&world, "theirs").await;
+    assert_eq!(stream.schema.field_with_name("c").unwrap().data_type(), &arrow_schema::DataType::Utf8);
+    assert_eq!(stream.schema.field_with_name("s").unwrap().data_type(), &arrow_schema::DataType::Utf8);
+    assert_eq!(world.ids(&stream.name).await, [1, 2, 3]);
+}

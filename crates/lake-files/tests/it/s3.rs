@@ -40,6 +40,14 @@ async fn a_server_that_is_not_there_is_said() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_said_and_so_is_one_that_only_speaks_it() {
+    let Some(world) = World::s3() else { return };
+    let endpoint = world.config["endpoint"].as_str().unwrap().replace("http://", "https://");
+    let e = world.with("endpoint", endpoint).connector(&Failpoints::default()).check().await.err().unwrap();
+    assert_eq!((e.kind(), e.suggested_fix().is_some()), (ErrorKind::Unavailable, true), "{e:?}");
+}
+
+#[tokio::test]
 async fn a_file_of_many_parts_goes_up_and_comes_back() {
     let Some(world) = World::s3() else { return };
     let world = world.with("compression", "none").with("row_group_rows", 200_000);
