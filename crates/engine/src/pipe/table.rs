@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use arrow_array::Array;
 use arrow_schema::{FieldRef, Schema, SchemaRef};
 use linkspan_core::{
     Admission, Alter, Changes, Error, ErrorKind, JsonRows, Misfit, OP_COLUMN, Result, Rows, SchemaPlan, StreamName, TableShape, Target,
-    WriteMode, is_feed_column, rows::Rejected,
+    WriteMode, fold, is_feed_column, rows::Rejected,
 };
 
 use super::books::Pipe;
@@ -93,13 +94,7 @@ impl Table {
         if fresh {
             plan.ddl = vec![Alter::Create { schema: plan.schema.clone(), key: Vec::new() }];
         }
-        for alter in &mut plan.ddl {
-            if let Alter::Create { key, .. } = alter
-                && key.is_empty()
-            {
-                key.clone_from(&self.key);
-            }
-        }
+        self.demand_key(&mut plan);
         let stands = self.stands.as_ref().and_then(Option::as_ref).filter(|_| !fresh);
         self.stands = Some(Some(planned(stands, &plan)));
         self.begun = true;
@@ -108,6 +103,35 @@ impl Table {
         }
         self.projection = Some(Projection::new(&self.announced, &plan)?);
         Ok(plan)
+    }
+
+    /// A table that is made gets the key; and where rows are found by it, it holds no null.
+    fn demand_key(&self, plan: &mut SchemaPlan) {
+        let strict = self.write == WriteMode::Merge && self.announced.field_with_name(OP_COLUMN).is_err();
+        let demanded = |f: &FieldRef| match self.key.contains(f.name()) && f.is_nullable() {
+            true => Arc::new(f.as_ref().clone().with_nullable(false)),
+            false => f.clone(),
+        };
+        if strict && plan.schema.fields().iter().any(|f| self.key.contains(f.name()) && f.is_nullable()) {
+            plan.schema = Arc::new(Schema::new(plan.schema.fields().iter().map(demanded).collect::<Vec<_>>()));
+        }
+        for alter in &mut plan.ddl {
+            if let Alter::Create { key, schema } = alter {
+                key.clone_from(&self.key);
+                if strict {
+                    schema.clone_from(&plan.schema);
+                }
+            }
+        }
+    }
+
+    /// A null key is its own mistake, with its own remedy.
+    fn check_key(&self, rows: &arrow_array::RecordBatch, misfit: Misfit) -> Result<()> {
+        if self.write != WriteMode::Merge || misfit != Misfit::Fail {
+            return Ok(());
+        }
+        let null = |key: &&String| rows.column_by_name(key).is_some_and(|c| c.null_count() > 0);
+        self.key.iter().find(null).map_or(Ok(()), |key| Err(fold::null_key(key)))
     }
 
     /// The data columns as the gate is to see them, and a change feed's own columns where they are no columns of the table.
@@ -142,6 +166,7 @@ impl Table {
             Rows::Json(rows) => self.to_arrow(&rows, projection.misfit(), changes)?,
             _ => return Err(Error::new(ErrorKind::Unsupported, "the engine does not know this form of rows")),
         };
+        self.check_key(&rows, projection.misfit())?;
         projection.apply(rows, changes).map(Rows::Arrow)
     }
 

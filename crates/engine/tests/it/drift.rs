@@ -146,3 +146,23 @@ async fn a_replaced_table_takes_the_new_shape() {
     assert_eq!(failure(&outcome, "a").kind(), ErrorKind::SchemaDrift);
     assert_eq!(rig.to.table(&target("a")).unwrap().schema, retyped, "the old table stands");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_null_key_is_named_and_nothing_of_its_batch_is_written() {
+    let a = name("a");
+    let fields = vec![Field::new("id", DataType::Int64, true), Field::new("surprise", DataType::Utf8, true)];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from(vec![Some(1), None])), Arc::new(StringArray::from(vec![Some("x"), Some("y")]))];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let lane = ScriptLane::of(&a, vec![Batch(a.clone(), batch), Checkpoint(1)]);
+    let mut rig = Rig::new(ScriptSource::new(vec![lane]), FakeDestination::atomic(), vec![assignment("a", Incremental, Merge)]);
+    let outcome = rig.run().await.unwrap();
+    let e = failure(&outcome, "a");
+    assert_eq!((e.kind(), e.message()), (ErrorKind::DataInvalid, "a key column holds NULL"));
+    assert!(e.suggested_fix().unwrap().contains("--key"));
+    assert!(rig.ids("a").is_empty());
+    rig.gate = gate(Drift { nullability: Some(Policy::DiscardRow), ..Drift::default() }, &rig.to);
+    rig.to.put_table(&target("a"), FakeTable::empty(standard_schema(), vec!["id".into()]));
+    let outcome = rig.run().await.unwrap();
+    assert_eq!(failure(&outcome, "a").kind(), ErrorKind::DataInvalid, "no policy makes a null a key by itself");
+}

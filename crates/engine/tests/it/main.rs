@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "tests")]
 
 mod chaos;
+mod cost;
 mod counterexamples;
 mod drift;
 mod lanes;
