@@ -30,12 +30,12 @@ const SOURCE: &str = "faker:?customers=200000&orders=800000";
 const QUESTIONS: [(&str, &str); 3] = [
     (
         "Which countries order most (in euros)?",
-        "SELECT c.country, count(*) AS orders, printf('%.2f', sum(o.amount)) AS euros
+        "SELECT c.country, printf('%,d', count(*)) AS orders, printf('%,d', sum(o.amount)) AS euros
          FROM orders o JOIN customers c ON c.id = o.customer_id WHERE o.currency = 'EUR' GROUP BY c.country ORDER BY sum(o.amount) DESC LIMIT 5",
     ),
     (
         "Where do orders stand?",
-        "SELECT status, count(*) AS orders, printf('%.1f', avg(quantity)) AS items FROM orders GROUP BY status ORDER BY count(*) DESC",
+        "SELECT status, printf('%,d', count(*)) AS orders, printf('%.1f', avg(quantity)) AS items FROM orders GROUP BY status ORDER BY count(*) DESC",
     ),
     (
         "What changed last?",
@@ -183,8 +183,7 @@ fn farewell(dir: &Path, started: Instant, terminal: &Terminal) {
          \x20 linkspan connectors discover postgres://user@host/db\n\
          \x20 linkspan sync postgres://user@host/db parquet:./out --stream 'public.*' --mode incremental --cursor updated_at\n\
          \x20 linkspan sync postgres://user@host/db sqlite:./copy.db --stream public.orders --mode incremental --cursor updated_at --write merge --key id\n\
-         The same command again moves only what is new. A password goes into the URL (postgres://user:password@host/db), or into a\n\
-         project file as ${{NAME}}.",
+         The same command again moves only what is new. The password is read from PGPASSWORD, or stands in the URL.",
         started.elapsed().as_secs_f64(),
         terminal.paint_out().bold("The same with your own database:"),
     ));

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use linkspan_core::{Error, ErrorKind, Result, Secret, SecretUrl, Swap, suggest};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -327,8 +327,20 @@ fn invalid(message: &'static str) -> Error {
 }
 
 /// The URL shorthand: the whole text is the `url` field. It is parsed here, so that a wrong one is refused at once.
+/// A person who keeps the password out of the command line gives it as libpq's tools take it: in `PGPASSWORD`.
 pub(super) fn of_url(url: &str) -> Result<Value> {
-    Parts::of_url(url)?;
+    with_password(url, std::env::var("PGPASSWORD").ok())
+}
+
+fn with_password(url: &str, ambient: Option<String>) -> Result<Value> {
+    let named = Parts::of_url(url)?.password.is_some();
+    let url = match ambient.filter(|p| !named && !p.is_empty()) {
+        Some(password) => {
+            let joint = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{joint}password={}", utf8_percent_encode(&password, NON_ALPHANUMERIC))
+        }
+        None => url.to_owned(),
+    };
     Ok(json!({ "url": url }))
 }
 
@@ -338,6 +350,17 @@ mod tests {
 
     fn endpoint(config: Value) -> Result<Endpoint> {
         serde_json::from_value::<PostgresConfig>(config).expect("the shape is right").endpoint()
+    }
+
+    #[test]
+    fn a_url_without_a_password_takes_the_environments() {
+        let with = |url: &str| endpoint(with_password(url, Some("p&w=%".into())).unwrap()).unwrap().password;
+        for url in ["postgres://u@h/db", "postgres://u@h/db?sslmode=require"] {
+            assert_eq!(with(url).unwrap().expose(), "p&w=%");
+        }
+        assert_eq!(with("postgres://u:own@h/db").unwrap().expose(), "own");
+        assert_eq!(with("postgres://u@h/db?password=own").unwrap().expose(), "own");
+        assert!(endpoint(with_password("postgres://u@h/db", None).unwrap()).unwrap().password.is_none());
     }
 
     #[test]

@@ -171,7 +171,7 @@ pub(super) fn of_driver(e: tokio_postgres::Error, doing: &'static str) -> Error 
     if text.contains("password missing") || text.contains("invalid configuration") {
         return Error::new(ErrorKind::AuthFailed, "the server asks for a password")
             .with("doing", doing)
-            .fix("add the password to the config");
+            .fix("add the password to the config or the URL; with a URL on the command line, PGPASSWORD is read too");
     }
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&e);
     while let Some(inner) = cause {

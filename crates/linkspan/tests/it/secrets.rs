@@ -35,6 +35,7 @@ async fn a_password_is_in_no_output_and_no_file() {
     .await;
     let (_, rest) = db.url.split_once('@').unwrap();
     let url = format!("postgres://{role}:{password}@{rest}");
+    let bare = url.replacen(&format!(":{password}@"), "@", 1);
     let place = Place::new();
     let file = "connectors:\n  pg:\n    type: postgresql\n    config: {url: '${CANARY_URL}'}\nconnections:\n  c: {from: pg, to: 'sqlite:./p.db', streams: [public.t], mode: incremental, cursor: updated_at}\n";
     place.write("p.yaml", file);
@@ -45,14 +46,18 @@ async fn a_password_is_in_no_output_and_no_file() {
         vec!["sync", &url, "sqlite:./x.db", "--stream", "public.nope"],
         vec!["sync", &url, "sqlite:./x.db", "--stream", "public.t", "--mode", "incremental", "--cursor", "nope"],
         vec!["connectors", "check", &url],
+        vec!["sync", &bare, "sqlite:./x.db", "--stream", "public.t", "--output", "json"],
         vec!["connectors", "discover", &url, "--output", "json"],
         vec!["-vv", "sync", "-f", "p.yaml"],
         vec!["sync", "-f", "p.yaml", "--dry-run", "--output", "json"],
     ];
     for args in runs {
         let mut command = place.command(&args);
-        clean(&crate::program::said(command.env("CANARY_URL", &url)));
+        clean(&crate::program::said(command.env("CANARY_URL", &url).env("PGPASSWORD", &password)));
     }
+    let mut check = place.command(&["connectors", "check", &bare]);
+    let said = crate::program::said(check.env("PGPASSWORD", &password)).succeeds();
+    clean(&said);
     clean_files(&place.path("data"));
     db.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
