@@ -29,6 +29,10 @@ impl Order {
         Ok(Self { data_type: data_type.clone(), rows })
     }
 
+    pub fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
     /// Rows that count: above `low`, or at it when `ties` says so; nulls only when there is no `low` yet. With the highest of them.
     pub fn above(&self, column: &ArrayRef, low: Option<&High>, ties: Ties) -> Result<(BooleanArray, Option<High>)> {
         let rows = self.rows.convert_columns(std::slice::from_ref(column)).map_err(incomparable)?;

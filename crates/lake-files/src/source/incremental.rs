@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::ArrayRef;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
 use linkspan_core::{Covers, Ended, Error, ErrorKind, Lane, Output, Position, Repeats, Result, Scope, Selected, State, Stop, suggest};
@@ -111,7 +112,7 @@ fn parse(state: &State, column: &str, scope: &Scope) -> Result<At> {
     match parsed {
         Some(Ok(at)) if at.column == column => Ok(at),
         _ => Err(Error::new(ErrorKind::PositionLost, "the position is not one of this cursor column")
-            .with("scope", scope)
+            .with("stream", scope.stream().map(ToString::to_string).unwrap_or_default())
             .with("cursor", column)
             .fix("use the cursor column of the earlier runs, or `reset` the connection")),
     }
@@ -150,6 +151,45 @@ impl Reading<'_> {
         Ok(())
     }
 
+    /// Sends what counts of one file, from the row group where an earlier pass stopped.
+    async fn file(&mut self, item: &Item, id: &str, schema: &mut SchemaRef, out: &mut Output, stop: &Stop) -> Result<Ended> {
+        let (stream, column) = (&self.lane.selected.stream.name, &self.lane.column);
+        let first = if self.pass.file.as_deref() == Some(id) { self.pass.group } else { 0 };
+        let file = DataFile::open(&self.lane.storage, item).await?;
+        *schema = follow(out, stream, schema.clone(), &file).await?;
+        let cursor_type = schema.field_with_name(column).map_err(|_| missing(column))?.data_type();
+        if cursor_type != self.order.data_type() {
+            return Err(retyped(column, &file.name()));
+        }
+        let maxima = maxima(&file, column, cursor_type);
+        for group in first..file.groups() {
+            if !self.may_count(maxima.as_ref(), group, id)? {
+                continue;
+            }
+            let mut rows = file.group(group)?;
+            while let Some(batch) = rows.next().await? {
+                if stop.requested() {
+                    return Ok(Ended::Stopped);
+                }
+                let counted = self.counted(&align(&batch, schema, &file.name())?, id)?;
+                out.rows(stream, counted).await?;
+            }
+            (self.pass.file, self.pass.group) = (Some(id.to_owned()), group + 1);
+            out.checkpoint(&self.lane.scope, self.state()?).await?;
+        }
+        Ok(Ended::Complete)
+    }
+
+    /// The rows that are new.
+    fn counted(&mut self, batch: &RecordBatch, id: &str) -> Result<RecordBatch> {
+        let column = batch.column_by_name(&self.lane.column).ok_or_else(|| missing(&self.lane.column))?;
+        let (mask, high) = self.order.above(column, self.low.as_ref(), self.ties(id))?;
+        if let Some(high) = high {
+            self.reach(high, id)?;
+        }
+        filter_record_batch(batch, &mask).map_err(|e| Error::new(ErrorKind::Internal, "the rows cannot be filtered").because(e))
+    }
+
     fn state(&self) -> Result<State> {
         state(&At { column: self.lane.column.clone(), low: self.low_mark.clone(), pass: Some(self.pass.clone()) })
     }
@@ -174,9 +214,8 @@ impl Lane for IncrementalLane {
     }
 
     async fn read(self: Box<Self>, out: &mut Output, stop: &Stop) -> Result<Ended> {
-        let stream = &self.selected.stream;
-        let files = files_of(&self.storage, &stream.name).await?;
-        let mut schema = stream.schema.clone();
+        let files = files_of(&self.storage, &self.selected.stream.name).await?;
+        let mut schema = self.selected.stream.schema.clone();
         let cursor_type = schema.field_with_name(&self.column).map_err(|_| missing(&self.column))?.data_type().clone();
         let mut reading = self.begin(&files, &cursor_type)?;
         for item in &files {
@@ -184,34 +223,15 @@ impl Lane for IncrementalLane {
             if reading.pass.done.contains(&id) {
                 continue;
             }
-            let first = if reading.pass.file.as_ref() == Some(&id) { reading.pass.group } else { 0 };
-            let file = DataFile::open(&self.storage, item).await?;
-            schema = follow(out, &stream.name, schema, &file).await?;
-            if schema.field_with_name(&self.column).map_err(|_| missing(&self.column))?.data_type() != &cursor_type {
-                return Err(retyped(&self.column, &file.name()));
-            }
-            let maxima = maxima(&file, &self.column, &cursor_type);
-            for group in first..file.groups() {
-                if !reading.may_count(maxima.as_ref(), group, &id)? {
-                    continue;
+            let ended = reading.file(item, &id, &mut schema, out, stop).await.map_err(|e| match e.kind() {
+                // Where the read stands is still known: the next one lists the files anew and judges whether it can go on.
+                ErrorKind::PositionLost => {
+                    Error::new(ErrorKind::Unavailable, "a file was replaced while it was read").fix("run again").because(e)
                 }
-                let mut rows = file.group(group)?;
-                while let Some(batch) = rows.next().await? {
-                    if stop.requested() {
-                        return Ok(Ended::Stopped);
-                    }
-                    let batch = align(&batch, &schema, &file.name())?;
-                    let column = batch.column_by_name(&self.column).ok_or_else(|| missing(&self.column))?;
-                    let (mask, high) = reading.order.above(column, reading.low.as_ref(), reading.ties(&id))?;
-                    let counted = filter_record_batch(&batch, &mask)
-                        .map_err(|e| Error::new(ErrorKind::Internal, "the rows cannot be filtered").because(e))?;
-                    out.rows(&stream.name, counted).await?;
-                    if let Some(high) = high {
-                        reading.reach(high, &id)?;
-                    }
-                }
-                (reading.pass.file, reading.pass.group) = (Some(id.clone()), group + 1);
-                out.checkpoint(&self.scope, reading.state()?).await?;
+                _ => e,
+            })?;
+            if ended == Ended::Stopped {
+                return Ok(Ended::Stopped);
             }
             reading.pass.done.push(id);
             (reading.pass.file, reading.pass.group) = (None, 0);

@@ -20,7 +20,7 @@ pub struct World {
     pub config: Value,
     pub folder: Option<tempfile::TempDir>,
     pub connection: ConnectionId,
-    fence: AtomicU64,
+    pub fence: AtomicU64,
 }
 
 impl World {
@@ -46,6 +46,10 @@ impl World {
     }
     fn at(config: Value, folder: Option<tempfile::TempDir>) -> Self {
         Self { config, folder, connection: ConnectionId(Uuid::new_v4()), fence: AtomicU64::new(0) }
+    }
+    /// The same place and connection as another process sees them.
+    pub fn other(config: Value, connection: ConnectionId, fence: u64) -> Self {
+        Self { config, folder: None, connection, fence: AtomicU64::new(fence) }
     }
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.config[field] = value.into();
