@@ -2,12 +2,13 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{BufWriter, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
 use arrow_array::RecordBatch;
 use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow_schema::ArrowError;
 use linkspan_core::{Error, ErrorKind, Result, file_error};
 
 pub(super) struct Spill {
@@ -33,14 +34,18 @@ impl Spill {
         Ok(Self { file, end: 0 })
     }
     pub fn put(&mut self, rows: &RecordBatch) -> Result<Spilled> {
-        let mut bytes = Vec::new();
-        StreamWriter::try_new(&mut bytes, &rows.schema()).and_then(|mut w| w.write(rows).and_then(|()| w.finish())).map_err(unreadable)?;
-        let place = Spilled { start: self.end, len: bytes.len() as u64 };
-        self.file
-            .seek(SeekFrom::Start(self.end))
-            .and_then(|_| self.file.write_all(&bytes))
-            .map_err(|e| file_error("rows could not be spilled", Path::new("spill"), e))?;
-        self.end += place.len;
+        let fail = |e| file_error("rows could not be spilled", Path::new("spill"), e);
+        self.file.seek(SeekFrom::Start(self.end)).map_err(fail)?;
+        // Straight into the file: a second copy of a huge value in memory is one too many.
+        let mut out = BufWriter::new(&mut self.file);
+        StreamWriter::try_new(&mut out, &rows.schema())
+            .and_then(|mut w| w.write(rows).and_then(|()| w.finish()))
+            .map_err(|e| if let ArrowError::IoError(_, e) = e { fail(e) } else { unreadable(e) })?;
+        out.flush().map_err(fail)?;
+        drop(out);
+        let end = self.file.stream_position().map_err(fail)?;
+        let place = Spilled { start: self.end, len: end - self.end };
+        self.end = end;
         Ok(place)
     }
     pub fn get(&mut self, place: Spilled) -> Result<RecordBatch> {
@@ -56,6 +61,6 @@ impl Spill {
     }
 }
 
-fn unreadable(e: arrow_schema::ArrowError) -> Error {
+fn unreadable(e: ArrowError) -> Error {
     Error::new(ErrorKind::Internal, "rows could not be spilled").because(e)
 }

@@ -54,6 +54,15 @@ async fn read(config: &Value, stream: &str, mode: ReadMode, from: Option<State>)
     Ok(read)
 }
 
+/// The source suite seeds rows of its own, which a faker cannot hold; the trials of its type it passes like all others.
+#[tokio::test]
+async fn the_faker_is_a_well_behaved_type() {
+    let mut trials = linkspan_testkit::Trials::new("faker", "source");
+    let config = json!({"customers": 10, "orders": 10});
+    linkspan_testkit::typed::trials(&mut trials, &faker::connector_type(), &config, Context::real(), &[]).await;
+    trials.finish();
+}
+
 #[tokio::test]
 async fn two_full_reads_are_equal_and_have_the_discovered_schema() {
     let config = json!({"customers": 20_000, "orders": 30_000});

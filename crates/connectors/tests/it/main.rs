@@ -4,6 +4,7 @@
 
 mod csv_source;
 mod faker;
+mod jsonl_source;
 mod postgresql_destination;
 mod postgresql_lattice;
 mod postgresql_merge;
