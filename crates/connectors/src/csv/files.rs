@@ -185,8 +185,9 @@ pub(super) fn format_of(path: &Path, config: &CsvConfig) -> Format {
 fn stem(path: &Path) -> String {
     let full = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut name = full.as_str();
-    for ending in [".gz", ".zst", ".zstd"].into_iter().chain(ENDINGS.map(|(e, _)| e)) {
-        if name.len() > ending.len() && name.to_lowercase().ends_with(ending) {
+    // One ending of each list: `a.txt.csv` is called `a.txt`.
+    for list in [&[".gz", ".zst", ".zstd"][..], &ENDINGS.map(|(e, _)| e)[..]] {
+        if let Some(ending) = list.iter().find(|e| name.len() > e.len() && name.to_lowercase().ends_with(**e)) {
             name = &name[..name.len() - ending.len()];
         }
     }
@@ -305,7 +306,8 @@ mod tests {
 
     #[test]
     fn stems_lose_what_says_the_format() {
-        for (name, is) in [("a.csv", "a"), ("a.b.csv.gz", "a.b"), ("a", "a"), (".csv", ".csv"), ("X.TSV.ZST", "X")] {
+        for (name, is) in [("a.csv", "a"), ("a.b.csv.gz", "a.b"), ("a.txt.csv", "a.txt"), ("a", "a"), (".csv", ".csv"), ("X.TSV.ZST", "X")]
+        {
             assert_eq!(stem(Path::new(name)), is);
         }
     }

@@ -69,6 +69,10 @@ impl Cells {
             Utf8 => Self::Text(array.as_string().clone()),
             LargeUtf8 => Self::LargeText(array.as_string().clone()),
             Utf8View => Self::ViewText(array.as_string_view().clone()),
+            FixedSizeBinary(16) if field.metadata().get("ARROW:extension:name").is_some_and(|n| n == "arrow.uuid") => {
+                let uuids = array.as_fixed_size_binary();
+                Self::Text(uuids.iter().map(|u| u.and_then(|u| uuid::Uuid::from_slice(u).ok()).map(|u| u.to_string())).collect())
+            }
             Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => Self::Blob(strict(&array, &Binary)?.as_binary().clone()),
             Decimal128(precision, scale) => Self::Decimal(array.as_primitive().clone(), *precision, *scale),
             Decimal256(_, scale) => Self::Wide(array.as_primitive().clone(), *scale),

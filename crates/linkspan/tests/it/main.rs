@@ -4,6 +4,7 @@
 
 mod again;
 mod basics;
+mod lattice;
 mod program;
 mod project;
 mod secrets;
