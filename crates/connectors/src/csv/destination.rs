@@ -141,7 +141,7 @@ impl Format for Delimited {
         let cells: Result<Vec<Cells>> = columns
             .iter()
             .map(|column| match schema.fields().find(column.name()) {
-                Some((at, field)) => Cells::of(rows.column(at), field),
+                Some((at, field)) => Cells::of_text(rows.column(at), field),
                 None => Ok(Cells::Null),
             })
             .collect();

@@ -44,7 +44,7 @@ pub(super) fn objects(rows: &RecordBatch, lead: Option<(&str, &str)>, out: &mut 
         let mut name = Vec::new();
         quoted(field.name(), &mut name);
         name.push(b':');
-        columns.push((name, Cells::of(array, field)?, Style::of(field)));
+        columns.push((name, Cells::of_text(array, field)?, Style::of(field)));
     }
     let mut start = vec![b'{'];
     if let Some((field, stream)) = lead {

@@ -69,10 +69,6 @@ impl Cells {
             Utf8 => Self::Text(array.as_string().clone()),
             LargeUtf8 => Self::LargeText(array.as_string().clone()),
             Utf8View => Self::ViewText(array.as_string_view().clone()),
-            FixedSizeBinary(16) if field.metadata().get("ARROW:extension:name").is_some_and(|n| n == "arrow.uuid") => {
-                let uuids = array.as_fixed_size_binary();
-                Self::Text(uuids.iter().map(|u| u.and_then(|u| uuid::Uuid::from_slice(u).ok()).map(|u| u.to_string())).collect())
-            }
             Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => Self::Blob(strict(&array, &Binary)?.as_binary().clone()),
             Decimal128(precision, scale) => Self::Decimal(array.as_primitive().clone(), *precision, *scale),
             Decimal256(_, scale) => Self::Wide(array.as_primitive().clone(), *scale),
@@ -86,6 +82,17 @@ impl Cells {
             nested if nested.is_nested() => Self::Json(json_texts(&array)?),
             _ => Self::Text(strict(&array, &Utf8)?.as_string().clone()),
         })
+    }
+    /// The same for a text file, where a UUID has its own form instead of a binary's.
+    pub fn of_text(array: &ArrayRef, field: &Field) -> Result<Self> {
+        match array.as_fixed_size_binary_opt() {
+            Some(uuids)
+                if uuids.value_length() == 16 && field.metadata().get("ARROW:extension:name").is_some_and(|n| n == "arrow.uuid") =>
+            {
+                Ok(Self::Text(uuids.iter().map(|u| u.and_then(|u| uuid::Uuid::from_slice(u).ok()).map(|u| u.to_string())).collect()))
+            }
+            _ => Self::of(array, field),
+        }
     }
     pub fn is_null(&self, row: usize) -> bool {
         match self {

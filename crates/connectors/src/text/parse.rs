@@ -50,8 +50,11 @@ fn date_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((days(sign * year, two(*m1, *m2)?, two(*d1, *d2)?)?, rest))
 }
 
-/// Nanoseconds of `HH:MM:SS[.f]`.
+/// Nanoseconds of `HH:MM:SS[.f]`. `24:00:00`, the end of a day, is a time in SQL.
 pub(crate) fn time(text: &[u8]) -> Option<i64> {
+    if text.strip_prefix(b"24:00:00").is_some_and(|rest| rest.iter().all(|b| matches!(b, b'.' | b'0'))) {
+        return Some(86_400 * 1_000_000_000);
+    }
     let (seconds, nanos, rest) = time_prefix(text)?;
     rest.is_empty().then_some(i64::from(seconds) * 1_000_000_000 + i64::from(nanos))
 }
