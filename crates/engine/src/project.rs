@@ -124,7 +124,10 @@ impl Projection {
         let casts::Outcome { array, misfits } = cast;
         let Some(misfits) = misfits else { return Ok(array) };
         match self.misfit {
-            Misfit::Fail => Err(does_not_fit(column, array.data_type())),
+            Misfit::Fail => {
+                let row = misfits.iter().position(|m| m == Some(true)).unwrap_or(0);
+                Err(does_not_fit(column, array.data_type()).with("row_of_batch", row))
+            }
             Misfit::Null if !required => {
                 let rows = misfits.iter().enumerate().filter(|(_, m)| *m == Some(true));
                 changes.changed.extend(rows.map(|(row, _)| Change {

@@ -172,6 +172,7 @@ impl Pipe {
     /// Draws the stream's next generation: its states are forgotten, on disk before here.
     pub async fn draw(&self, stream: &StreamName) -> Result<u64> {
         let number = self.run.memory.draw_generation(stream).await?;
+        tracing::debug!(%stream, number, "a generation was drawn");
         self.run.context.failpoints.hit("pipe.generation.drawn").await?;
         let mut books = self.books();
         books.generations.insert(stream.clone(), number);
@@ -192,6 +193,7 @@ impl Pipe {
     /// A commit is durable and saved.
     pub fn committed(&self, commit: &Commit, stats: &BTreeMap<StreamName, WriteStats>) -> Arc<Position> {
         self.commits.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(scope = %commit.scope, generation = commit.generation, number = commit.number, "committed");
         for (stream, stats) in stats {
             if let Some(tally) = self.tallies.get(stream) {
                 *tally.stats.lock().expect("no panic while held") += *stats;

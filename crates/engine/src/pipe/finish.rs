@@ -30,6 +30,7 @@ pub(super) async fn finish(pipe: Arc<Pipe>, stream: StreamName, stop: Stop) -> R
         failpoints.hit("pipe.publish.before").await?;
         let publish = Publish { connection: pipe.run.connection, fence: pipe.run.fence, stream: load };
         pipe.run.destination.publish(&publish).await?;
+        tracing::debug!(%stream, generation = publish.stream.generation, "published");
         failpoints.hit("pipe.publish.after").await?;
     }
     pipe.run.memory.complete(&stream, pipe.generation(&stream)).await?;

@@ -24,7 +24,12 @@ impl Run {
     /// Runs to the end, a stop or a failure. Every stream has an outcome; `Err` only when nothing could start
     /// (the two memories disagree, the fence is stale, the destination refuses the plan).
     pub async fn run(self, stop: Stop) -> Result<Outcome> {
-        let pipe = guarded(prepare(self)).await?;
+        let pipe = tokio::select! {
+            biased;
+            prepared = guarded(prepare(self)) => prepared?,
+            // Nothing has begun that could not be begun again.
+            () = stop.wait() => return Err(Error::new(ErrorKind::Canceled, "stopped before anything was moved").fix("run it again")),
+        };
         Ok(schedule::Schedule::new(pipe, stop).run().await)
     }
 }

@@ -223,6 +223,7 @@ impl Schedule {
         let share = (settings.memory / self.slots() as u64).max(LEAST_PER_LANE);
         let (mut out, inbox) = Output::channel(MemoryBudget::new(share), settings.depth.max(1));
         let (tell, told) = oneshot::channel();
+        tracing::debug!(scope = %covers.scope, streams = covers.streams.len(), "a lane starts");
         let (stop, id) = (self.stopper.listener(), self.next_lane);
         self.next_lane += 1;
         let session = LaneSession::new(self.pipe.clone(), &covers, without, stop.clone());
@@ -276,6 +277,7 @@ impl Schedule {
         // A lane without an end was dropped, because of a stop or for a restart.
         let LaneEnd { result, parked } = end.unwrap_or_else(|| LaneEnd { result: Ok(Ended::Stopped), parked: BTreeMap::new() });
         let result = if reader_panicked && result.is_err() { Err(panicked("the source")) } else { result };
+        tracing::debug!(scope = %covers.scope, ended = ?result.as_ref().map_err(Error::kind), "a lane ended");
         self.streams.closed(&covers.scope, &covers.streams, *result.as_ref().unwrap_or(&Ended::Stopped));
         for (stream, e) in parked {
             self.streams.end(&stream, StreamEnd::Parked(e));
@@ -452,10 +454,7 @@ impl Schedule {
     /// Once more what is durable, then the outcome of every stream.
     async fn last_word(self) -> Outcome {
         let Self { pipe, streams, .. } = self;
-        let durable = pipe.position();
-        if !durable.is_empty()
-            && let Err(e) = guarded(pipe.run.source.acknowledge(&durable)).await
-        {
+        if let Err(e) = thank(&pipe).await {
             pipe.run.observer.note(None, &format!("the source could not be told what is durable; the next run will: {e}"));
         }
         let mut outcome = Outcome { commits: pipe.commits(), ..Outcome::default() };
@@ -468,6 +467,21 @@ impl Schedule {
     }
 }
 
+/// Tells the source once more what is durable. A source that does not answer must not hold the run's end.
+async fn thank(pipe: &Pipe) -> Result<()> {
+    let durable = pipe.position();
+    if durable.is_empty() {
+        return Ok(());
+    }
+    let patience = pipe.run.settings.grace.max(Duration::from_secs(10));
+    let silent = |_| Err(Error::new(ErrorKind::Timeout, "the source did not answer"));
+    tokio::time::timeout(patience, guarded(pipe.run.source.acknowledge(&durable))).await.unwrap_or_else(silent)
+}
+
 fn lost_for_good(e: &Error) -> Error {
-    super::books::again(e).fix("reset this stream and run again: it is read from its start, and rows that were appended stay")
+    let error = super::books::again(e);
+    if e.suggested_fix().is_some() {
+        return error;
+    }
+    error.fix("reset this stream and run again: it is read from its start, and rows that were appended stay")
 }

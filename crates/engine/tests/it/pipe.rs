@@ -259,3 +259,39 @@ async fn a_source_that_sends_what_its_lane_does_not_cover_is_stopped() {
     assert_eq!(failure(&outcome, "a").kind(), ErrorKind::DataInvalid);
     assert_eq!(rig.ids("b"), range(10));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_before_the_start_moves_nothing() {
+    let mut rig = appending(ten_slices());
+    let (stopper, stop) = Stopper::new();
+    stopper.stop();
+    rig.destination = std::sync::Arc::new(Deaf(rig.to.clone()));
+    let e = rig.run_until(stop).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Canceled);
+    assert!(rig.ids("a").is_empty());
+}
+
+/// A destination that never answers.
+struct Deaf(std::sync::Arc<FakeDestination>);
+
+#[async_trait::async_trait]
+impl linkspan_core::Destination for Deaf {
+    fn capability(&self) -> linkspan_core::Capability {
+        linkspan_core::Destination::capability(&*self.0)
+    }
+    async fn shape(&self, _: &linkspan_core::Target) -> linkspan_core::Result<Option<linkspan_core::TableShape>> {
+        std::future::pending().await
+    }
+    async fn recall(&self, _: linkspan_core::ConnectionId) -> linkspan_core::Result<Option<linkspan_core::Recall>> {
+        std::future::pending().await
+    }
+    async fn open(&self, _: linkspan_core::Load) -> linkspan_core::Result<Box<dyn linkspan_core::Session>> {
+        std::future::pending().await
+    }
+    async fn publish(&self, _: &linkspan_core::Publish) -> linkspan_core::Result<()> {
+        std::future::pending().await
+    }
+    async fn forget(&self, _: linkspan_core::ConnectionId) -> linkspan_core::Result<()> {
+        std::future::pending().await
+    }
+}
