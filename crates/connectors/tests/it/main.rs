@@ -6,6 +6,7 @@ mod csv_source;
 mod faker;
 mod jsonl_source;
 mod postgresql_destination;
+mod postgresql_incremental;
 mod postgresql_lattice;
 mod postgresql_merge;
 mod postgresql_source;
