@@ -7,6 +7,7 @@ mod basics;
 mod lattice;
 mod program;
 mod project;
+mod repair;
 mod secrets;
 mod stops;
 mod wrong_files;
