@@ -19,7 +19,8 @@ pub fn check(root: &Path) -> io::Result<Vec<Finding>> {
         let src = path.join("src");
         for folder in folders(&src)? {
             for circle in circles(&graph(&src, &folder)?) {
-                findings.push(Finding::new("circle", shown(root, &folder), circle.join(" -> ")));
+                let about = format!("{}: {}", shown(root, &folder), circle.join(" -> "));
+                findings.push(Finding::new("circle", about, "these modules import each other: move what they share below them"));
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod again;
 mod basics;
+mod kills;
 mod lattice;
 mod program;
 mod project;
