@@ -96,14 +96,17 @@ impl Pair {
         let left = self.database.query("SELECT relname FROM pg_class WHERE relname LIKE E'\\\\_ls\\\\_%' AND relkind IN ('r', 'p')").await;
         assert!(left.is_empty(), "{what}: staging is left: {:?}", left.rows);
     }
-    /// Something for the next run to move.
+    /// Something for the next run to move. The lock keeps it out of a deadlock with the live load.
     async fn change(&self, round: i64) {
         let first = 10_000_000 + round * 100;
         self.database
             .execute(&format!(
-                "INSERT INTO shop.items SELECT i, 'new ' || i, 1, NULL FROM generate_series({first}, {first} + 49) i;
+                "BEGIN;
+                 LOCK TABLE shop.items, shop.orders IN SHARE ROW EXCLUSIVE MODE;
+                 INSERT INTO shop.items SELECT i, 'new ' || i, 1, NULL FROM generate_series({first}, {first} + 49) i;
                  UPDATE shop.items SET name = name || '+', updated_at = clock_timestamp() WHERE id % 97 = {round} % 97;
-                 UPDATE shop.orders SET total = total + 1, updated_at = clock_timestamp() WHERE id % 11 = {round} % 11;"
+                 UPDATE shop.orders SET total = total + 1, updated_at = clock_timestamp() WHERE id % 11 = {round} % 11;
+                 COMMIT"
             ))
             .await;
     }

@@ -8,6 +8,7 @@ mod kills;
 mod lattice;
 mod program;
 mod project;
+mod registry;
 mod repair;
 mod secrets;
 mod stops;

@@ -1,3 +1,4 @@
 //! The suites are tested by what they test: a good fake passes, and each broken one fails in the trial that names its fault.
 
 mod destination;
+mod source;
