@@ -71,7 +71,9 @@ impl Cutter<'_> {
                 parts.push(self.part(relation, size, &label, state, only.clone()));
             }
         }
-        if !old.is_empty() && !parts.iter().all(|p| p.state.done) {
+        // A full read whose parts are all done was interrupted before its rows were published: what they hold may be old by now.
+        let all_done = incremental && parts.iter().all(|p| p.state.done);
+        if !old.is_empty() && !all_done {
             self.take_up(&mut parts, old, &sizes, incremental).await?;
         }
         Ok(Cut { parts, horizon })
