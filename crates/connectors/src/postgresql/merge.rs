@@ -26,7 +26,12 @@ pub(super) struct MergeColumn {
     pub in_key: bool,
     /// The column's bit in `unset`.
     pub ordinal: usize,
+    /// A key that has an order, in which rows that come together are often neighbours.
+    pub ordered: bool,
 }
+
+/// The least and the largest staged key, as text. It is implied by the join, and lets the server look at a part of the table only.
+pub(super) type Range = (String, String);
 
 /// Whether a key can be in the stage more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +57,17 @@ impl Merge {
 
     /// What takes the staged rows in. The sum of their row counts is what was inserted, updated or deleted; a row that is
     /// already there as it came is left alone.
-    pub(super) fn statements(&self, keys: Keys, server_version: u32) -> Vec<String> {
+    pub(super) fn statements(&self, keys: Keys, range: Option<&Range>, server_version: u32) -> Vec<String> {
+        let on = self.on(range);
         if server_version >= HAS_MERGE {
-            return vec![self.merge(keys)];
+            return vec![self.merge(keys, &on)];
         }
         let mut all = Vec::new();
         if self.deletes {
-            all.push(format!("DELETE FROM {} AS t USING {} AS s WHERE {} AND s.del", self.target, self.source(keys), self.on()));
+            all.push(format!("DELETE FROM {} AS t USING {} AS s WHERE {} AND s.del", self.target, self.source(keys), on));
         }
         if let Some((assignments, differs)) = self.update() {
-            let (source, on, alive) = (self.source(keys), self.on(), self.alive());
+            let (source, alive) = (self.source(keys), self.alive());
             all.push(format!("UPDATE {} AS t SET {assignments} FROM {source} AS s WHERE {on}{alive} AND {differs}", self.target));
         }
         all.push(format!(
@@ -70,14 +76,14 @@ impl Merge {
             self.names(),
             self.staged(),
             self.source(keys),
-            self.on(),
+            on,
             self.alive()
         ));
         all
     }
 
-    fn merge(&self, keys: Keys) -> String {
-        let mut text = format!("MERGE INTO {} AS t USING {} AS s ON {}", self.target, self.source(keys), self.on());
+    fn merge(&self, keys: Keys, on: &str) -> String {
+        let mut text = format!("MERGE INTO {} AS t USING {} AS s ON {}", self.target, self.source(keys), on);
         if self.deletes {
             text.push_str(" WHEN MATCHED AND s.del THEN DELETE");
         }
@@ -103,10 +109,24 @@ impl Merge {
         format!("(SELECT DISTINCT ON ({key}) * FROM {} ORDER BY {key}, ord DESC)", self.stage)
     }
 
-    fn on(&self) -> String {
+    /// What asks for the range of the staged keys, where the key has an order.
+    pub(super) fn ask_range(&self) -> Option<String> {
+        let (at, _) = self.ordered()?;
+        Some(format!("SELECT min(c{at})::text, max(c{at})::text FROM {}", self.stage))
+    }
+
+    fn ordered(&self) -> Option<(usize, &MergeColumn)> {
+        self.columns.iter().enumerate().find(|(_, c)| c.in_key && c.ordered)
+    }
+
+    fn on(&self, range: Option<&Range>) -> String {
         let key = self.columns.iter().enumerate().filter(|(_, c)| c.in_key);
-        let equal: Vec<String> = key.map(|(at, c)| format!("t.{} = s.c{at}", sql::ident(&c.name))).collect();
-        equal.join(" AND ")
+        let mut on: Vec<String> = key.map(|(at, c)| format!("t.{} = s.c{at}", sql::ident(&c.name))).collect();
+        if let (Some((least, most)), Some((_, c))) = (range, self.ordered()) {
+            let value = |text: &str| format!("{}::{}", sql::literal(text), c.sql_type);
+            on.push(format!("t.{} BETWEEN {} AND {}", sql::ident(&c.name), value(least), value(most)));
+        }
+        on.join(" AND ")
     }
 
     fn alive(&self) -> &'static str {
@@ -147,19 +167,20 @@ mod tests {
     use super::*;
 
     fn merge(deletes: bool, unset: bool) -> Merge {
-        let column = |name: &str, in_key, ordinal| MergeColumn { name: name.into(), sql_type: "text".into(), in_key, ordinal };
+        let column =
+            |name: &str, in_key, ordinal| MergeColumn { name: name.into(), sql_type: "text".into(), in_key, ordinal, ordered: in_key };
         let columns = vec![column("id", true, 0), column("a\"b", false, 1)];
         Merge { target: "\"s\".\"t\"".into(), stage: "pg_temp.st".into(), columns, deletes, unset }
     }
 
     #[test]
     fn a_merge_is_one_statement_where_the_server_has_it() {
-        insta::assert_snapshot!(merge(true, true).statements(Keys::Repeated, 150_000).join(";\n"), @r#"MERGE INTO "s"."t" AS t USING (SELECT DISTINCT ON (c0) * FROM pg_temp.st ORDER BY c0, ord DESC) AS s ON t."id" = s.c0 WHEN MATCHED AND s.del THEN DELETE WHEN MATCHED AND NOT s.del AND ROW(t."a""b")::record OPERATOR(pg_catalog.*<>) ROW(CASE WHEN pg_catalog.get_bit(s.unset, 1) = 1 THEN t."a""b" ELSE s.c1 END)::record THEN UPDATE SET "a""b" = CASE WHEN pg_catalog.get_bit(s.unset, 1) = 1 THEN t."a""b" ELSE s.c1 END WHEN NOT MATCHED AND NOT s.del THEN INSERT ("id", "a""b") OVERRIDING SYSTEM VALUE VALUES (s.c0, s.c1)"#);
+        insta::assert_snapshot!(merge(true, true).statements(Keys::Repeated, None, 150_000).join(";\n"), @r#"MERGE INTO "s"."t" AS t USING (SELECT DISTINCT ON (c0) * FROM pg_temp.st ORDER BY c0, ord DESC) AS s ON t."id" = s.c0 WHEN MATCHED AND s.del THEN DELETE WHEN MATCHED AND NOT s.del AND ROW(t."a""b")::record OPERATOR(pg_catalog.*<>) ROW(CASE WHEN pg_catalog.get_bit(s.unset, 1) = 1 THEN t."a""b" ELSE s.c1 END)::record THEN UPDATE SET "a""b" = CASE WHEN pg_catalog.get_bit(s.unset, 1) = 1 THEN t."a""b" ELSE s.c1 END WHEN NOT MATCHED AND NOT s.del THEN INSERT ("id", "a""b") OVERRIDING SYSTEM VALUE VALUES (s.c0, s.c1)"#);
     }
 
     #[test]
     fn an_older_server_deletes_updates_and_inserts() {
-        insta::assert_snapshot!(merge(true, false).statements(Keys::Unique, 140_000).join(";\n"), @r#"
+        insta::assert_snapshot!(merge(true, false).statements(Keys::Unique, None, 140_000).join(";\n"), @r#"
         DELETE FROM "s"."t" AS t USING pg_temp.st AS s WHERE t."id" = s.c0 AND s.del;
         UPDATE "s"."t" AS t SET "a""b" = s.c1 FROM pg_temp.st AS s WHERE t."id" = s.c0 AND NOT s.del AND ROW(t."a""b")::record OPERATOR(pg_catalog.*<>) ROW(s.c1)::record;
         INSERT INTO "s"."t" ("id", "a""b") OVERRIDING SYSTEM VALUE SELECT s.c0, s.c1 FROM pg_temp.st AS s WHERE NOT EXISTS (SELECT FROM "s"."t" AS t WHERE t."id" = s.c0) AND NOT s.del
@@ -170,11 +191,20 @@ mod tests {
     fn a_table_of_keys_only_has_nothing_to_update() {
         let mut keys_only = merge(false, false);
         keys_only.columns.truncate(1);
-        let text = keys_only.statements(Keys::Unique, 170_000).join(";");
+        let text = keys_only.statements(Keys::Unique, None, 170_000).join(";");
         assert!(!text.contains("UPDATE"), "{text}");
         assert_eq!(
             keys_only.create_stage(),
             "DROP TABLE IF EXISTS pg_temp.st; CREATE TEMPORARY TABLE pg_temp.st (c0 text, ord bigint) ON COMMIT DELETE ROWS"
         );
+    }
+
+    #[test]
+    fn a_range_of_keys_narrows_what_is_looked_at() {
+        let merge = merge(false, false);
+        assert_eq!(merge.ask_range().unwrap(), "SELECT min(c0)::text, max(c0)::text FROM pg_temp.st");
+        let range = ("it's".to_owned(), "z".to_owned());
+        let text = merge.statements(Keys::Unique, Some(&range), 150_000).join(";");
+        assert!(text.contains(r#"ON t."id" = s.c0 AND t."id" BETWEEN 'it''s'::text AND 'z'::text WHEN"#), "{text}");
     }
 }

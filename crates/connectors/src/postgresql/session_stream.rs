@@ -11,7 +11,7 @@ use super::{
     destination_shape::{self, Table},
     encode::{self, Column, Sent, Values},
     errors::PgResult,
-    merge::{Merge, MergeColumn},
+    merge::{Merge, MergeColumn, Range},
     merge_keys::{KeyTracker, Novelty},
     session_link::{Into, Link},
     session_rows::{Fits, Settled},
@@ -199,7 +199,8 @@ impl Merging {
         link.finish_copy().await?;
         let keys = self.tracker.flushed();
         let mut taken = 0;
-        for statement in self.merge.statements(keys, link.client.version) {
+        let range = self.range(link).await?;
+        for statement in self.merge.statements(keys, range.as_ref(), link.client.version) {
             taken += link.client.execute_typed(&statement, &[]).await.pg("merging rows").map_err(|e| e.with("table", self.place.sql()))?;
         }
         self.empty_stage(link).await?;
@@ -208,6 +209,12 @@ impl Merging {
         stats.duplicates += self.staged.saturating_sub(taken);
         self.staged = 0;
         Ok(())
+    }
+
+    async fn range(&self, link: &Link) -> Result<Option<Range>> {
+        let Some(ask) = self.merge.ask_range() else { return Ok(None) };
+        let row = link.client.query_one(&ask, &[]).await.pg("looking at the staged keys")?;
+        Ok(row.get::<_, Option<String>>(0).zip(row.get(1)))
     }
 
     async fn emptied(&mut self, link: &mut Link, stream: &StreamName) -> Result<()> {
@@ -238,6 +245,7 @@ fn plan(place: &Place, table: &Table, fits: &Fits, schema: &Schema, key: &[Strin
             sql_type: column.sql_type_with_collation(),
             in_key: key.contains(&fit.name),
             ordinal,
+            ordered: matches!(column.sent, Sent::Int2 | Sent::Int4 | Sent::Int8 | Sent::Date | Sent::Timestamp { .. }),
         });
     }
     if let Some(missing) = key.iter().find(|k| !columns.iter().any(|c| c.name == **k)) {
