@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufWriter, Read, Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use arrow_array::RecordBatch;
@@ -12,6 +12,8 @@ use arrow_schema::ArrowError;
 use linkspan_core::{Error, ErrorKind, Result, file_error};
 
 pub(super) struct Spill {
+    /// The folder it lies in, for messages.
+    folder: PathBuf,
     file: File,
     end: u64,
 }
@@ -31,10 +33,11 @@ impl Spill {
         let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(|e| file_error("the spill file cannot be made", &path, e))?;
         std::fs::remove_file(&path).map_err(|e| file_error("the spill file cannot be unlinked", &path, e))?;
-        Ok(Self { file, end: 0 })
+        Ok(Self { folder: folder.to_owned(), file, end: 0 })
     }
     pub fn put(&mut self, rows: &RecordBatch) -> Result<Spilled> {
-        let fail = |e| file_error("rows could not be spilled", Path::new("spill"), e);
+        let folder = self.folder.clone();
+        let fail = |e| file_error("rows could not be spilled", &folder, e);
         self.file.seek(SeekFrom::Start(self.end)).map_err(fail)?;
         // Straight into the file: a second copy of a huge value in memory is one too many.
         let mut out = BufWriter::new(&mut self.file);
@@ -49,7 +52,8 @@ impl Spill {
         Ok(place)
     }
     pub fn get(&mut self, place: Spilled) -> Result<RecordBatch> {
-        let read = |e| file_error("spilled rows could not be read", Path::new("spill"), e);
+        let folder = self.folder.clone();
+        let read = |e| file_error("spilled rows could not be read", &folder, e);
         self.file.seek(SeekFrom::Start(place.start)).map_err(read)?;
         let mut reader = StreamReader::try_new((&mut self.file).take(place.len), None).map_err(unreadable)?;
         reader.next().transpose().map_err(unreadable)?.ok_or_else(|| Error::new(ErrorKind::Internal, "spilled rows are missing"))
@@ -57,7 +61,7 @@ impl Spill {
     /// Forgets everything spilled.
     pub fn clear(&mut self) -> Result<()> {
         self.end = 0;
-        self.file.set_len(0).map_err(|e| file_error("the spill file cannot be emptied", Path::new("spill"), e))
+        self.file.set_len(0).map_err(|e| file_error("the spill file cannot be emptied", &self.folder, e))
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod crashes;
 mod csv_source;
 mod faker;
 mod jsonl_source;
