@@ -13,5 +13,6 @@ mod postgresql_merge;
 mod postgresql_source;
 mod postgresql_suite;
 mod postgresql_types;
+mod postgresql_values;
 mod sqlite;
 mod text_files;
