@@ -93,11 +93,17 @@ pub(crate) fn checkpoint_name(number: u64) -> String {
 pub(crate) enum LogFile {
     Entry(u64),
     Checkpoint(u64),
+    /// What a writer that was killed left of its try to put this number.
+    Litter(u64),
 }
 
 /// What a file in the log's folder is; other files there are not ours to read.
 pub(crate) fn log_file(path: &str) -> Option<LogFile> {
-    let name = path.rsplit('/').next()?.strip_suffix(".json")?;
+    let name = path.rsplit('/').next()?;
+    if let Some(hidden) = name.strip_prefix('.') {
+        return hidden.split('.').next()?.parse().ok().map(LogFile::Litter);
+    }
+    let name = name.strip_suffix(".json")?;
     match name.strip_suffix(".checkpoint") {
         Some(number) => number.parse().ok().map(LogFile::Checkpoint),
         None => name.parse().ok().map(LogFile::Entry),
@@ -123,6 +129,7 @@ mod tests {
     fn log_files_are_told_apart() {
         assert_eq!(log_file(&entry_name(7)), Some(LogFile::Entry(7)));
         assert_eq!(log_file(&checkpoint_name(100)), Some(LogFile::Checkpoint(100)));
-        assert_eq!(log_file("_linkspan/log/.00000000000000000001.json.5bc"), None);
+        assert_eq!(log_file("_linkspan/log/.00000000000000000001.json.5bc"), Some(LogFile::Litter(1)));
+        assert_eq!(log_file("_linkspan/log/notes.txt"), None);
     }
 }

@@ -80,7 +80,7 @@ impl Log {
             match place::log_file(&item.path) {
                 Some(LogFile::Entry(n)) => entries.push(n),
                 Some(LogFile::Checkpoint(n)) => checkpoint = checkpoint.max(Some(n)),
-                None => {}
+                Some(LogFile::Litter(_)) | None => {}
             }
         }
         entries.sort_unstable();
@@ -194,7 +194,7 @@ impl Log {
         let keep_from = head.saturating_sub(CHECKPOINT_EVERY);
         for item in self.storage.list(place::LOG, Depth::One).await? {
             let old = match place::log_file(&item.path) {
-                Some(LogFile::Entry(n)) => n <= keep_from,
+                Some(LogFile::Entry(n) | LogFile::Litter(n)) => n <= keep_from,
                 Some(LogFile::Checkpoint(n)) => n < keep_from,
                 None => false,
             };

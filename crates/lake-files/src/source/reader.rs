@@ -155,14 +155,22 @@ struct Remote {
     item: Item,
 }
 
+impl Remote {
+    async fn read(&self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
+        let Storage::S3(s3) = &*self.storage else { return Err(ParquetError::General("not an object".into())) };
+        let read = s3.read_range(&self.item.path, range, self.item.etag.clone()).await;
+        read.map_err(|e| ParquetError::External(Box::new(e)))
+    }
+}
+
 impl AsyncFileReader for Remote {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        async move {
-            let Storage::S3(s3) = &*self.storage else { return Err(ParquetError::General("not an object".into())) };
-            let read = s3.read_range(&self.item.path, range, self.item.etag.clone()).await;
-            read.map_err(|e| ParquetError::External(Box::new(e)))
-        }
-        .boxed()
+        self.read(range).boxed()
+    }
+    /// The columns of a row group lie side by side: one request brings them all.
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        async move { object_store::coalesce_ranges(&ranges, |range| self.read(range), object_store::OBJECT_STORE_COALESCE_DEFAULT).await }
+            .boxed()
     }
     fn get_metadata<'a>(
         &'a mut self,

@@ -65,6 +65,10 @@ impl S3 {
     pub fn describe(&self) -> String {
         format!("s3://{}/{}", self.bucket, self.prefix)
     }
+    /// The object as a person would write it.
+    fn shown(&self, path: &str) -> String {
+        format!("{}/{path}", self.describe().trim_end_matches('/'))
+    }
     fn key(&self, path: &str) -> Result<Path> {
         let full = match (self.prefix.as_str(), path) {
             ("", path) => path.to_owned(),
@@ -83,7 +87,7 @@ impl S3 {
         match got {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(errors::store("the object cannot be read", path, e)),
+            Err(e) => Err(errors::store("the object cannot be read", &self.shown(path), e)),
         }
     }
     /// A range of an object that must still have this etag.
@@ -95,14 +99,14 @@ impl S3 {
         };
         got.map_err(|e| match e {
             StoreError::Precondition { .. } => changed_while_read(path),
-            e => errors::store("the object cannot be read", path, e),
+            e => errors::store("the object cannot be read", &self.shown(path), e),
         })
     }
     pub async fn head(&self, path: &str) -> Result<Option<Item>> {
         match self.store.head(&self.key(path)?).await {
             Ok(meta) => Ok(Some(item(path.to_owned(), &meta))),
             Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(errors::store("the object cannot be read", path, e)),
+            Err(e) => Err(errors::store("the object cannot be read", &self.shown(path), e)),
         }
     }
     pub async fn put_new(&self, path: &str, bytes: Bytes) -> Result<Put> {
@@ -110,18 +114,18 @@ impl S3 {
         match self.store.put_opts(&self.key(path)?, bytes.into(), options).await {
             Ok(_) => Ok(Put::Done),
             Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(Put::Taken),
-            Err(e) => Err(errors::store("the object cannot be written", path, e)),
+            Err(e) => Err(errors::store("the object cannot be written", &self.shown(path), e)),
         }
     }
     pub async fn delete(&self, path: &str) -> Result<()> {
         match self.store.delete(&self.key(path)?).await {
-            Err(e) if !is_absent(&e) => Err(errors::store("the object cannot be deleted", path, e)),
+            Err(e) if !is_absent(&e) => Err(errors::store("the object cannot be deleted", &self.shown(path), e)),
             _ => Ok(()),
         }
     }
     pub async fn list(&self, folder: &str, depth: Depth) -> Result<Vec<Item>> {
         let key = self.key(folder)?;
-        let failed = |e| errors::store("the prefix cannot be listed", folder, e);
+        let failed = |e| errors::store("the prefix cannot be listed", &self.shown(folder), e);
         let prefix = (!key.as_ref().is_empty()).then_some(&key);
         let metas: Vec<ObjectMeta> = match depth {
             Depth::One => self.store.list_with_delimiter(prefix).await.map_err(failed)?.objects,
@@ -141,7 +145,7 @@ impl S3 {
     /// Begins an upload that nobody sees, after its note is written down.
     pub async fn begin(&self, name: &str, note: &str) -> Result<Upload> {
         let key = self.key(name)?;
-        let id = self.store.create_multipart(&key).await.map_err(|e| errors::store("the upload cannot be begun", name, e))?;
+        let id = self.store.create_multipart(&key).await.map_err(|e| errors::store("the upload cannot be begun", &self.shown(name), e))?;
         let text = serde_json::to_vec(&UploadNote { name: name.to_owned(), upload: id.clone() }).unwrap_or_default();
         self.put_new(note, text.into()).await?;
         Ok(Upload { store: self.store.clone(), key, id, note: note.to_owned(), next: 0, etags: Vec::new(), sending: JoinSet::new() })
@@ -158,7 +162,7 @@ impl S3 {
                 // Somebody else completed it, took its note, and a reader of the table has since taken the object away.
                 None if !noted => {}
                 _ if chain_says_gone(&e) => return Err(lost_upload(&part.name)),
-                _ => return Err(errors::store("the upload cannot be completed", &part.name, e)),
+                _ => return Err(errors::store("the upload cannot be completed", &self.shown(&part.name), e)),
             }
         }
         self.delete(note).await
@@ -167,7 +171,7 @@ impl S3 {
         match self.store.abort_multipart(&self.key(name)?, &id.to_owned()).await {
             Err(e) if !chain_says_gone(&e) => {
                 // Cleaning up must not stop a run. The note stays, and the next run tries again.
-                tracing::warn!(name, error = %errors::store("the upload cannot be aborted", name, e), "an unfinished upload stays");
+                tracing::warn!(name, error = %errors::store("the upload cannot be aborted", &self.shown(name), e), "an unfinished upload stays");
                 Ok(())
             }
             _ => self.delete(note).await,
