@@ -230,7 +230,8 @@ pub trait Destination: Send + Sync {
     /// What the destination remembers of the connection; `None` when it never heard of it (or keeps no record).
     /// A store of files first rolls its last log entry forward.
     async fn recall(&self, connection: ConnectionId) -> Result<Option<Recall>>;
-    /// Installs the fence, drops staging of older generations of the load's streams, and opens.
+    /// Installs the fence, drops staging of older generations of the load's streams with what `recall` says of them (a position in
+    /// rows that are gone would let a run go on behind them), and opens.
     async fn open(&self, load: Load) -> Result<Box<dyn Session>>;
     /// Shows a complete replace: the swap and the record of it are one step. Idempotent: a second call finds it done.
     async fn publish(&self, publish: &Publish) -> Result<()>;

@@ -17,6 +17,8 @@ pub(crate) struct Start {
     pub adopt: Adopt,
     /// The destination is new: every stream needs a new generation.
     pub restart: bool,
+    /// The store is new: whether what was staged is still there is known to nobody, so that a replace begins anew.
+    pub adopted: bool,
     pub notes: Vec<String>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) fn reconcile(atomic: Atomic, store: &Remembered, recalled: Option<&Re
         (None, _) => Ok(trust_store(store, None)),
         (Some(_), None) if empty => Ok(Start::default()),
         (Some(_), Some(_)) if empty && !accept.adopt => Err(unknown_to_store()),
-        (Some(recall), _) => Ok(trust_destination(store, recall)),
+        (Some(recall), _) => Ok(Start { adopted: empty, ..trust_destination(store, recall) }),
     }
 }
 
@@ -275,7 +277,7 @@ mod tests {
         assert!(e.suggested_fix().unwrap().contains("--adopt"));
         let asked = Accept { replaced_target: false, adopt: true };
         let start = reconcile(Atomic::Session, &nothing_known, held.as_ref(), asked).unwrap();
-        assert_eq!(start.scopes[&scope()], at(3, 7));
+        assert_eq!((&start.scopes[&scope()], start.adopted), (&at(3, 7), true));
         assert_eq!(start.adopt.generations[&a()], Generation { number: 3, complete: false });
     }
 

@@ -9,14 +9,18 @@ mod session;
 mod streams;
 mod table;
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use linkspan_core::{Error, ErrorKind, ReadMode, Result, Scope, Stop, StreamName};
+use linkspan_core::{Atomic, Error, ErrorKind, ReadMode, Result, Scope, Stop, StreamName, Target, WriteMode};
 
 use crate::{
     reconcile::{Start, reconcile},
-    run::{Outcome, Run},
+    run::{Assignment, Outcome, Run},
 };
 use books::Pipe;
 
@@ -52,9 +56,14 @@ async fn prepare(run: Run) -> Result<Arc<Pipe>> {
     if !start.adopt.is_empty() {
         run.memory.adopt(&start.adopt.scopes, &start.adopt.generations).await?;
     }
-    let due: Vec<StreamName> = run.streams.iter().filter(|a| needs_generation(&start, a)).map(|a| a.selected.stream.name.clone()).collect();
+    let mut due: BTreeSet<StreamName> =
+        run.streams.iter().filter(|a| needs_generation(&start, a)).map(|a| a.selected.stream.name.clone()).collect();
     let generations: BTreeMap<StreamName, u64> = start.generations.iter().map(|(s, g)| (s.clone(), g.number)).collect();
     let pipe = Arc::new(Pipe::new(run, start.scopes, generations));
+    for stream in without_table(&pipe, &due).await? {
+        pipe.run.observer.note(Some(&stream), "the table that this stream was written to is gone: it is read from its start");
+        due.insert(stream);
+    }
     // Side by side, so that the store can put many of them into one commit.
     let draw = |(pipe, stream): (Arc<Pipe>, StreamName)| async move { pipe.draw(&stream).await };
     let draws: Vec<_> = due.into_iter().map(|stream| draw((pipe.clone(), stream))).collect();
@@ -62,10 +71,26 @@ async fn prepare(run: Run) -> Result<Arc<Pipe>> {
     Ok(pipe)
 }
 
+/// Streams that go on where they stood, in a table that somebody took away with all its rows. Only new rows would come into the next
+/// one. A replace brings its own table; a destination without records may have nothing to show for its tables either.
+async fn without_table(pipe: &Arc<Pipe>, due: &BTreeSet<StreamName>) -> Result<Vec<StreamName>> {
+    if pipe.capability.atomic == Atomic::None {
+        return Ok(Vec::new());
+    }
+    let goes_on = |(s, a): &(&StreamName, &Assignment)| a.write != WriteMode::Replace && !due.contains(*s) && pipe.has_commits(s);
+    let ask = |(pipe, stream, target): (Arc<Pipe>, StreamName, Target)| async move {
+        Ok(pipe.shape(&stream, &target).await?.is_none().then_some(stream))
+    };
+    let asked: Vec<_> = pipe.assignments.iter().filter(goes_on).map(|(s, a)| ask((pipe.clone(), s.clone(), a.target.clone()))).collect();
+    let found: Vec<Option<StreamName>> = stream::iter(asked).buffer_unordered(8).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// A full read that ended starts anew; one that was interrupted goes on; changes are read in the generation of their first read.
-fn needs_generation(start: &Start, assignment: &crate::run::Assignment) -> bool {
+fn needs_generation(start: &Start, assignment: &Assignment) -> bool {
     match start.generations.get(&assignment.selected.stream.name) {
-        Some(generation) => start.restart || (generation.complete && assignment.selected.read == ReadMode::Full),
+        Some(_) if start.restart || (start.adopted && assignment.write == WriteMode::Replace) => true,
+        Some(generation) => generation.complete && assignment.selected.read == ReadMode::Full,
         None => true,
     }
 }

@@ -114,18 +114,21 @@ async fn e6_an_interrupted_replace_goes_on_in_its_own_staging() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e8_source_and_destination_work_at_the_same_time() {
     let a = name("a");
-    let mut steps: Vec<_> = (0..25).flat_map(|i| [Burn(Duration::from_millis(10)), Rows(a.clone(), i..i + 1)]).collect();
+    let mut steps: Vec<_> = (0..10).flat_map(|i| [Burn(Duration::from_millis(60)), Rows(a.clone(), i..i + 1)]).collect();
     steps.push(Checkpoint(1));
     let rig = Rig::new(ScriptSource::new(vec![ScriptLane::of(&a, steps)]), FakeDestination::atomic(), vec![assignment("a", Full, Append)]);
-    rig.to.burn(Duration::from_millis(10));
-    // Machines are shared: one good run of a few shows that the two sides can overlap; one after the other takes 500 ms at least.
+    rig.to.burn(Duration::from_millis(60));
+    // One after the other they take 1.2 s at least. Machines are shared: one good run of a few shows that the two sides overlap.
     let mut best = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..8 {
         let started = Instant::now();
         rig.complete().await;
         best = best.min(started.elapsed());
+        if best < Duration::from_millis(1_100) {
+            return;
+        }
     }
-    assert!(best < Duration::from_millis(450), "{best:?}");
+    panic!("the two sides took turns: {best:?}");
 }
 
 #[tokio::test(start_paused = true)]

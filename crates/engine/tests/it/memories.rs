@@ -164,3 +164,18 @@ async fn connections_do_not_see_each_others_positions() {
     assert_eq!(other, None);
     assert_eq!(rig.memory.load().await.unwrap().scopes.keys().collect::<Vec<_>>(), [&Scope::Stream(name("a"))]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_table_is_filled_from_the_start_and_not_with_the_news_only() {
+    for (read, write) in [(Incremental, Append), (Incremental, Merge), (Full, Replace)] {
+        let rig = rig(read, write);
+        rig.complete().await;
+        rig.to.drop_table(&crate::rig::target("a"));
+        rig.complete().await;
+        assert_eq!(rig.ids("a"), range(30), "{write:?}");
+        assert_eq!(rig.memory.remembered().generations[&name("a")].number, 2);
+        rig.script.script(slices(5));
+        rig.complete().await;
+        assert_eq!(rig.ids("a"), range(50), "{write:?}");
+    }
+}

@@ -154,6 +154,10 @@ impl FakeDestination {
     pub fn put_table(&self, target: &Target, table: FakeTable) {
         self.shared.now.lock().unwrap().tables.insert(target.clone(), Arc::new(table));
     }
+    /// Drops a table behind everybody's back; what is remembered of its commits stays.
+    pub fn drop_table(&self, target: &Target) {
+        self.shared.now.lock().unwrap().tables.remove(target);
+    }
     pub fn table(&self, target: &Target) -> Option<FakeTable> {
         self.shared.now.lock().unwrap().tables.get(target).map(|t| t.as_ref().clone())
     }
@@ -225,9 +229,13 @@ impl Destination for FakeDestination {
                 }
                 *fence = load.fence;
             }
-            now.staging.retain(|(c, stream, generation), _| {
-                *c != load.connection || !load.streams.iter().any(|s| s.stream == *stream && *generation < s.generation)
-            });
+            let is_old = |c: &ConnectionId, stream: &StreamName, generation: u64| {
+                *c == load.connection && load.streams.iter().any(|s| s.stream == *stream && generation < s.generation)
+            };
+            now.staging.retain(|(c, stream, generation), _| !is_old(c, stream, *generation));
+            // What was recorded of rows that are gone would let somebody go on behind them.
+            let replaces = |s: &StreamName| load.streams.iter().any(|l| l.stream == *s && l.write == WriteMode::Replace);
+            now.records.retain(|(c, scope), r| !scope.stream().is_some_and(|s| replaces(s) && is_old(c, s, r.generation)));
         }
         self.shared.did(Did::Opened(load.clone()));
         *self.shared.sessions.lock().unwrap() += 1;
