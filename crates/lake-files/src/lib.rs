@@ -7,6 +7,7 @@ mod config;
 mod connector;
 mod destination;
 mod errors;
+mod house;
 mod log;
 mod part;
 mod place;

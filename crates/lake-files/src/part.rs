@@ -9,8 +9,9 @@ use parquet::arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions};
 use uuid::Uuid;
 
 use crate::{
-    destination::House,
-    errors, place, schema,
+    errors,
+    house::House,
+    place, schema,
     storage::{PartFile, Storage, Temp, Upload},
     tune,
 };

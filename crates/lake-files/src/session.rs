@@ -12,7 +12,7 @@ use linkspan_core::{
 use uuid::Uuid;
 
 use crate::{
-    destination::House,
+    house::House,
     log::{Entry, Event, StreamCommit},
     part::{PartWriter, Place, as_stored},
     place, schema,

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use linkspan_core::{ReadMode, Swap, WriteMode};
 
-use crate::errors::EXIT_CODES;
+use crate::{
+    errors::EXIT_CODES,
+    terminal::{ColorChoice, OutputChoice},
+};
 
 /// Move rows between any two systems: one binary, nothing else to install.
 #[derive(Debug, Parser)]
@@ -57,21 +60,6 @@ pub struct Common {
     /// Say more on stderr (-vv: even more).
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputChoice {
-    #[default]
-    Human,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    #[default]
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,8 +42,8 @@ impl Endpoint {
                 (Self { shown: text.to_owned(), ..found }, place)
             }
             Some(Declared::Typed { type_name, config, place, type_place }) => {
-                let found = registry.typed(&type_name, config).map_err(|e| e.with("place", type_place).with("connector", text))?;
-                (Self { shown: text.to_owned(), ..found }, place)
+                let (kind, config) = registry.typed(&type_name, config).map_err(|e| e.with("place", type_place).with("connector", text))?;
+                (Self { shown: text.to_owned(), ..Self::new(kind, config) }, place)
             }
             None => (Self::from_text(text, registry).map_err(|e| unknown_name(e, text, project))?, String::new()),
         };
@@ -55,7 +55,8 @@ impl Endpoint {
     }
 
     fn from_text(text: &str, registry: &Registry) -> Result<Self> {
-        Ok(Self { shown: linkspan_core::mask_url(text), ..registry.resolve(text)? })
+        let (kind, config) = registry.resolve(text)?;
+        Ok(Self { shown: linkspan_core::mask_url(text), ..Self::new(kind, config) })
     }
 
     fn resolve_path(&mut self, folder: &Path) {

@@ -5,7 +5,8 @@ use std::path::Path;
 use linkspan_core::{ConnectorType, Error, ErrorKind, Result, UrlForm, suggest};
 use serde_json::Value;
 
-use crate::endpoint::Endpoint;
+/// A type and a config for it.
+pub type Resolved = (ConnectorType, Value);
 
 /// Every type, in catalog order.
 pub struct Registry(Vec<ConnectorType>);
@@ -29,21 +30,21 @@ impl Registry {
         })
     }
     /// What a URL or a file's path stands for: by scheme, then by the file's ending, then by what lies at the path.
-    pub fn resolve(&self, text: &str) -> Result<Endpoint> {
+    pub fn resolve(&self, text: &str) -> Result<Resolved> {
         if let Some(scheme) = scheme(text) {
             return self.by_scheme(scheme, text);
         }
         let path = text.split_once('?').map_or(text, |(path, _)| path);
         if let Some((kind, form)) = self.by_ending(path).or_else(|| self.by_content(Path::new(path))) {
-            return Ok(Endpoint::new(kind.clone(), (form.config)(text)?));
+            return Ok((kind.clone(), (form.config)(text)?));
         }
         Err(self.unknown(text, path))
     }
-    fn by_scheme(&self, scheme: &str, text: &str) -> Result<Endpoint> {
+    fn by_scheme(&self, scheme: &str, text: &str) -> Result<Resolved> {
         let found =
             self.forms().find(|(_, form)| form.schemes.contains(&scheme)).or_else(|| self.forms().find(|(t, _)| t.answers_to(scheme)));
         if let Some((kind, form)) = found {
-            return Ok(Endpoint::new(kind.clone(), (form.config)(text)?));
+            return Ok((kind.clone(), (form.config)(text)?));
         }
         let known = self.schemes();
         let nearest = suggest::did_you_mean(scheme, known.iter().copied()).map(|s| format!("{s} ")).unwrap_or_default();
@@ -87,9 +88,9 @@ impl Registry {
         self.forms().flat_map(|(_, form)| form.schemes.iter().copied()).collect()
     }
     /// A config for a type by name, as project files give it.
-    pub fn typed(&self, name: &str, config: impl FnOnce(&Value) -> Value) -> Result<Endpoint> {
+    pub fn typed(&self, name: &str, config: impl FnOnce(&Value) -> Value) -> Result<Resolved> {
         let kind = self.named(name, ErrorKind::ConfigInvalid)?;
-        Ok(Endpoint::new(kind.clone(), config(&kind.config_schema())))
+        Ok((kind.clone(), config(&kind.config_schema())))
     }
 }
 

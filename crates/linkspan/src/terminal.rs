@@ -5,11 +5,25 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
-use crate::cli::{ColorChoice, OutputChoice};
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputChoice {
+    #[default]
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
 
 /// Where a command's words go.
 pub struct Terminal {

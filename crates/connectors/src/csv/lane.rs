@@ -15,7 +15,7 @@ use super::{
     config::CsvConfig,
     files::{self, Identity},
     reader::{Chunk, Place},
-    source::{Reader, Table, infer},
+    table::{Reader, Table, infer},
 };
 
 const VERSION: u16 = 1;

@@ -12,6 +12,7 @@ mod lane;
 mod reader;
 mod source;
 mod split;
+mod table;
 
 use std::{path::Path, sync::Arc, time::Instant};
 

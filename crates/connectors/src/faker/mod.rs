@@ -16,7 +16,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use self::{lane::FakerLane, rounds::Table, rows::Kind};
+use self::{
+    lane::FakerLane,
+    rounds::{Kind, Table},
+};
 
 pub fn connector_type() -> ConnectorType {
     let spec = Spec {

@@ -1,7 +1,28 @@
 //! Which rows exist and what happens to each in a round. Pure arithmetic on (seed, id, round): nothing is kept, so any
 //! position can be resumed and any later state can be predicted.
 
-use super::rows::Kind;
+/// Which of the two tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Customers,
+    Orders,
+}
+
+impl Kind {
+    pub const ALL: [Self; 2] = [Self::Customers, Self::Orders];
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Customers => "customers",
+            Self::Orders => "orders",
+        }
+    }
+    pub fn salt(self) -> u64 {
+        match self {
+            Self::Customers => 0x6375_7374_6f6d_6572,
+            Self::Orders => 0x6f72_6465_7273_0001,
+        }
+    }
+}
 
 /// What a round does to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,29 +10,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use linkspan_core::{Error, ErrorKind, OP_COLUMN, Result, SEQ_COLUMN};
 
-use super::rounds::{Happening, Op, Table};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Customers,
-    Orders,
-}
-
-impl Kind {
-    pub const ALL: [Self; 2] = [Self::Customers, Self::Orders];
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Customers => "customers",
-            Self::Orders => "orders",
-        }
-    }
-    pub fn salt(self) -> u64 {
-        match self {
-            Self::Customers => 0x6375_7374_6f6d_6572,
-            Self::Orders => 0x6f72_6465_7273_0001,
-        }
-    }
-}
+use super::rounds::{Happening, Kind, Op, Table};
 
 /// Whether rows carry `_ls_op` and `_ls_seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use linkspan_core::{
 use super::{
     connect::{Client, Server},
     destination_book::{self as book, Book},
-    destination_publish::publish,
+    destination_publish::{drop_table, publish},
     destination_shape as shape,
     errors::PgResult,
     session::PgSession,
@@ -176,10 +176,6 @@ async fn drop_old_stages(client: &Client, load: &Load) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub(super) async fn drop_table(client: &Client, place: &Place) -> Result<()> {
-    client.batch_execute(&format!("DROP TABLE IF EXISTS {}", place.sql())).await.pg("dropping a staging table")
 }
 
 /// Settings for bulk work; never below what the server's owner chose.

@@ -7,7 +7,6 @@ use linkspan_core::{Context, Error, ErrorKind, Publish, Result, Retry, StreamNam
 
 use super::{
     connect::Client,
-    destination::drop_table,
     destination_book::{self as book, Book},
     destination_shape::{self as shape, Table},
     errors::PgResult,
@@ -255,4 +254,8 @@ fn has_dependents(e: Error) -> Error {
         _ => return e,
     };
     Error::new(ErrorKind::Unsupported, "something depends on the old table (a view, a foreign key)").fix(fix).because(e)
+}
+
+pub(super) async fn drop_table(client: &Client, place: &Place) -> Result<()> {
+    client.batch_execute(&format!("DROP TABLE IF EXISTS {}", place.sql())).await.pg("dropping a staging table")
 }

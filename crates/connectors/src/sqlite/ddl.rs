@@ -7,15 +7,12 @@ use linkspan_core::{
 use rusqlite::{Connection, params};
 
 use super::{
-    books, columns,
+    books, columns, discover,
     file::{quoted, sql_error},
     insert::Inserter,
-    tables::{self, Table},
+    tables::{self, NO_COLUMNS, Table},
     types,
 };
-
-/// A table needs a column: this one stands in a table whose stream has none.
-pub(super) const NO_COLUMNS: &str = "_linkspan_no_columns";
 
 /// The columns that a write mode keeps: a merge applies the feed's columns, the others store them.
 pub(super) fn stored_fields(schema: &SchemaRef, write: WriteMode) -> impl Iterator<Item = &Field> {
@@ -72,7 +69,7 @@ fn not_there(load: &LoadStream) -> Error {
 
 /// Somebody else's table is never written, renamed or dropped.
 fn refuse_foreign(db: &Connection, target: &Target) -> Result<()> {
-    match tables::shape(db, target)? {
+    match discover::shape(db, target)? {
         Some(shape) if !shape.ours => Err(Error::new(ErrorKind::AlreadyExists, "a table that Linkspan did not make is in the way")
             .with("table", target)
             .fix("choose another table with --target, or rename or drop that one")),

@@ -9,7 +9,7 @@ use linkspan_core::{
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{Sqlite, books, ddl, session::SqliteSession, tables};
+use super::{Sqlite, books, ddl, discover, session::SqliteSession, tables};
 use crate::blocking::blocking;
 
 impl Sqlite {
@@ -58,7 +58,7 @@ impl Destination for Sqlite {
     }
     async fn shape(&self, target: &Target) -> Result<Option<TableShape>> {
         let target = target.clone();
-        self.look(move |db| tables::shape(db, &target)).await
+        self.look(move |db| discover::shape(db, &target)).await
     }
     async fn recall(&self, connection: ConnectionId) -> Result<Option<Recall>> {
         self.look(move |db| books::recall(db, connection)).await

@@ -1,10 +1,13 @@
 //! What is in a database: tables and views, their columns, keys and the order in which they can be read again.
 
-use arrow_schema::Field;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema};
+use linkspan_core::{TableShape, Target};
 use rusqlite::{Connection, Result, types::ValueRef};
 
 use super::{
-    file::quoted,
+    file::{Declared, declared_columns, quoted, sql_error, stands},
     tables::{self, Column, RESERVED},
     types::{self, Sampled},
 };
@@ -12,15 +15,6 @@ use crate::text::parse;
 
 /// How many rows are looked at to find the types of a foreign table.
 const SAMPLE: usize = 1_000;
-
-/// A column as its table declares it.
-pub(super) struct Declared {
-    pub name: String,
-    pub declared: String,
-    pub not_null: bool,
-    /// Its place in the primary key, from 1; 0 outside.
-    pub key: i64,
-}
 
 /// Something that rows can be read from.
 #[derive(Clone, Debug)]
@@ -48,14 +42,6 @@ impl Relation {
     }
 }
 
-pub(super) fn declared_columns(db: &Connection, table: &str) -> Result<Vec<Declared>> {
-    let sql = "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid";
-    let mut statement = db.prepare_cached(sql)?;
-    statement
-        .query_map([table], |row| Ok(Declared { name: row.get(0)?, declared: row.get(1)?, not_null: row.get(2)?, key: row.get(3)? }))?
-        .collect()
-}
-
 /// Tables and views that are the user's or hold synced rows, by name.
 pub(super) fn relations(db: &Connection) -> Result<Vec<String>> {
     let sql = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'view', 'virtual') \
@@ -63,10 +49,6 @@ pub(super) fn relations(db: &Connection) -> Result<Vec<String>> {
     let mut statement = db.prepare(sql)?;
     let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
     Ok(names.into_iter().filter(|n| !n.starts_with(RESERVED)).collect())
-}
-
-pub(super) fn stands(db: &Connection, name: &str) -> Result<bool> {
-    db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE")?.exists([name])
 }
 
 /// Columns with types, key and order. Types come from the registry for a table of ours, else from declarations and a sample.
@@ -89,6 +71,28 @@ pub(super) fn describe(db: &Connection, name: &str) -> Result<Relation> {
         })
         .collect();
     Ok(Relation { name: name.to_owned(), columns, key, order })
+}
+
+/// What stands at the target: our table, or somebody else's in its place.
+pub(super) fn shape(db: &Connection, target: &Target) -> linkspan_core::Result<Option<TableShape>> {
+    if let Some(table) = tables::find(db, &tables::target_key(target))? {
+        return Ok(Some(table.shape()));
+    }
+    let name = tables::name_for(db, target)?;
+    if !stands(db, &name).map_err(sql_error)? {
+        return Ok(None);
+    }
+    let relation = describe(db, &name).map_err(sql_error)?;
+    Ok(Some(TableShape { schema: Arc::new(Schema::new(relation.fields())), key: relation.key, ours: false }))
+}
+
+/// Whether SQLite orders the stored values as the values themselves are ordered. Decimals and unsigned 64-bit numbers of ours are text.
+pub(super) fn orders(field: &Field) -> bool {
+    use DataType::*;
+    matches!(
+        field.data_type(),
+        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Float32 | Float64 | Utf8 | Date32 | Timestamp(..) | Time32(_) | Time64(_)
+    )
 }
 
 fn order(db: &Connection, name: &str, columns: &[Declared]) -> Result<Order> {

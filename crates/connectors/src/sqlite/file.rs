@@ -56,11 +56,11 @@ impl Database {
     pub fn exists(&self) -> Result<bool> {
         self.path.try_exists().map_err(|e| linkspan_core::file_error("the database file cannot be looked at", &self.path, e))
     }
-    /// How many tables and views there are to read; none when the file is still to be made.
-    pub fn check(&self) -> Result<usize> {
+    /// What `count` finds to read; none when the file is still to be made.
+    pub fn check(&self, count: impl FnOnce(&Connection) -> rusqlite::Result<usize>) -> Result<usize> {
         if self.exists()? {
             let connection = self.reader()?;
-            return Ok(super::discover::relations(&connection).map_err(|e| self.error(e))?.len());
+            return count(&connection).map_err(|e| self.error(e));
         }
         let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         match std::fs::metadata(folder) {
@@ -134,4 +134,25 @@ pub(super) fn sql_error(e: rusqlite::Error) -> Error {
 /// A name as SQL spells it.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A column as its table declares it.
+pub(super) struct Declared {
+    pub name: String,
+    pub declared: String,
+    pub not_null: bool,
+    /// Its place in the primary key, from 1; 0 outside.
+    pub key: i64,
+}
+
+pub(super) fn declared_columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<Declared>> {
+    let sql = "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid";
+    let mut statement = db.prepare_cached(sql)?;
+    statement
+        .query_map([table], |row| Ok(Declared { name: row.get(0)?, declared: row.get(1)?, not_null: row.get(2)?, key: row.get(3)? }))?
+        .collect()
+}
+
+pub(super) fn stands(db: &Connection, name: &str) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE")?.exists([name])
 }

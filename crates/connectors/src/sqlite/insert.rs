@@ -9,9 +9,8 @@ use rusqlite::{
 };
 
 use super::{
-    ddl::NO_COLUMNS,
     file::{quoted, sql_error},
-    tables::Table,
+    tables::{NO_COLUMNS, Table},
 };
 use crate::text::cells::Cells;
 

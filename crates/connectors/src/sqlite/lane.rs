@@ -18,9 +18,8 @@ use tokio::sync::mpsc;
 
 use super::{
     columns::{Decoder, select_list},
-    discover::{self, Order, Relation},
-    file::{Database, quoted, sql_error},
-    source::orders,
+    discover::{self, Order, Relation, orders},
+    file::{Database, quoted, sql_error, stands},
 };
 use crate::blocking::blocking;
 
@@ -164,7 +163,7 @@ impl Scan {
     fn start(lane: &SqliteLane, db: &Connection) -> Result<Self> {
         let name = &lane.selected.stream.name;
         db.execute_batch("BEGIN").map_err(sql_error)?;
-        if !discover::stands(db, &name.name).map_err(sql_error)? {
+        if !stands(db, &name.name).map_err(sql_error)? {
             return Err(Error::new(ErrorKind::NotFound, "the table is not there").with("stream", name).fix("run discover to see what is"));
         }
         let relation = discover::describe(db, &name.name).map_err(sql_error)?;

@@ -101,7 +101,7 @@ impl Connector for Sqlite {
     async fn check(&self) -> Result<Checked> {
         let start = std::time::Instant::now();
         let file = self.file.clone();
-        let streams = blocking(move || file.check()).await?;
+        let streams = blocking(move || file.check(|db| Ok(discover::relations(db)?.len()))).await?;
         Ok(Checked {
             server_version: Some(format!("SQLite {}", rusqlite::version())),
             database: Some(self.file.path.display().to_string()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{Field, Schema};
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{Cursor, Lane, Position, Result, Scope, Selected, Source, Stream, StreamName};
@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::{
     Sqlite,
-    discover::{self, Order, Relation},
+    discover::{self, Order, Relation, orders},
     file::{quoted, sql_error},
     lane::SqliteLane,
 };
@@ -61,15 +61,6 @@ fn cursors(relation: &Relation) -> Vec<String> {
     };
     names.sort_by_key(|f| rank(f));
     names.into_iter().map(|f| f.name().clone()).collect()
-}
-
-/// Whether SQLite orders the stored values as the values themselves are ordered. Decimals and unsigned 64-bit numbers of ours are text.
-pub(super) fn orders(field: &Field) -> bool {
-    use DataType::*;
-    matches!(
-        field.data_type(),
-        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Float32 | Float64 | Utf8 | Date32 | Timestamp(..) | Time32(_) | Time64(_)
-    )
 }
 
 /// The highest rowid is found at once; it counts too much where rows were deleted.

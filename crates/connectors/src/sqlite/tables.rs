@@ -7,13 +7,16 @@ use linkspan_core::{ConnectionId, Error, ErrorKind, LoadStream, Result, TableSha
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    books, discover,
-    file::{quoted, sql_error},
+    books,
+    file::{declared_columns, quoted, sql_error},
     types,
 };
 
 /// What table names of our own start with.
 pub(super) const RESERVED: &str = "_linkspan_";
+
+/// A table needs a column: this one stands in a table whose stream has none.
+pub(super) const NO_COLUMNS: &str = "_linkspan_no_columns";
 
 /// A table of ours.
 #[derive(Clone, Debug)]
@@ -95,7 +98,7 @@ pub(super) fn find(db: &Connection, target: &str) -> Result<Option<Table>> {
         .map_err(sql_error)?;
     let Some((name, key)) = found else { return Ok(None) };
     let stands: HashMap<String, String> =
-        discover::declared_columns(db, &name).map_err(sql_error)?.into_iter().map(|c| (c.name, c.declared)).collect();
+        declared_columns(db, &name).map_err(sql_error)?.into_iter().map(|c| (c.name, c.declared)).collect();
     let Some(columns) = columns_of(db, target, &stands)? else { return Ok(None) };
     let key = serde_json::from_str(&key).map_err(damaged)?;
     Ok(Some(Table { target: target.to_owned(), name, key, columns }))
@@ -216,17 +219,4 @@ fn free_name(name: &str, mut taken: impl FnMut(&str) -> bool) -> String {
         n += 1;
     }
     free
-}
-
-/// What stands at the target: our table, or somebody else's in its place.
-pub(super) fn shape(db: &Connection, target: &Target) -> Result<Option<TableShape>> {
-    if let Some(table) = find(db, &target_key(target))? {
-        return Ok(Some(table.shape()));
-    }
-    let name = name_for(db, target)?;
-    if !discover::stands(db, &name).map_err(sql_error)? {
-        return Ok(None);
-    }
-    let relation = discover::describe(db, &name).map_err(sql_error)?;
-    Ok(Some(TableShape { schema: Arc::new(Schema::new(relation.fields())), key: relation.key, ours: false }))
 }

@@ -159,6 +159,7 @@ impl Drop for Live {
 }
 
 /// `LINKSPAN_TEST_SEED`, or one of the moment; printed, so that a failure can be played again.
+#[allow(clippy::print_stdout, reason = "a failure is played again with it")]
 fn seed() -> u64 {
     let given = std::env::var("LINKSPAN_TEST_SEED").ok().and_then(|s| s.parse().ok());
     let seed = given.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
