@@ -10,6 +10,8 @@ use async_trait::async_trait;
 use linkspan_core::{Changes, Covers, Ended, Error, ErrorKind, Lane, Output, ReadMode, Result, Rows, Scope, Selected, State, Stop};
 use serde::{Deserialize, Serialize};
 
+use crate::blocking::blocking;
+
 use super::{
     column::Column,
     config::CsvConfig,
@@ -174,7 +176,7 @@ impl FileLane {
             Place { offset: self.progress.files[at].offset, line: self.progress.files[at].line, open: self.progress.files[at].open };
         let mut columns: Vec<Column> = self.progress.columns.iter().filter_map(|(n, w)| Column::from_words(n, w)).collect();
         let (path, sheet, config) = (file.to_owned(), self.table.sheet.clone(), self.config.clone());
-        let mut work = threaded(move || {
+        let mut work = blocking(move || {
             let reader = Reader::open(path, sheet.as_deref(), &config, place, &mut columns)?;
             Ok(Work { reader, columns })
         })
@@ -183,7 +185,7 @@ impl FileLane {
             if stop.requested() {
                 return Ok(Ended::Stopped);
             }
-            let (back, chunk) = threaded(move || work.next()).await?;
+            let (back, chunk) = blocking(move || work.next()).await?;
             work = back;
             let place = work.reader.place();
             let done = &mut self.progress.files[at];
@@ -199,8 +201,4 @@ impl FileLane {
             out.checkpoint(&scope, self.progress.state()).await?;
         }
     }
-}
-
-async fn threaded<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal, "a reader thread broke").because(e)))
 }

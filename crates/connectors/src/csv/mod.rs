@@ -42,11 +42,11 @@ pub fn connector_type() -> ConnectorType {
 }
 
 /// The reader of JSON lines, which the `jsonl` type reads with too: there is one.
-pub(crate) fn json_lines(path: &str, context: Context) -> Result<Arc<dyn Source>> {
+pub(crate) fn json_lines(path: &str) -> Result<Arc<dyn Source>> {
     let config = serde_json::from_value::<CsvConfig>(json!({ "path": path, "format": "jsonl" }))
         .map_err(|e| Error::new(ErrorKind::Internal, "the reader's config does not parse").because(e))?;
     config.validate()?;
-    Ok(Arc::new(CsvSource::new(config, context)))
+    Ok(Arc::new(CsvSource::new(config)))
 }
 
 struct Csv {
@@ -59,7 +59,7 @@ impl Csv {
     fn open(config: CsvConfig, context: Context) -> Result<Self> {
         config.validate()?;
         let destination = Arc::new(destination::open(&config, context.clone())?);
-        Ok(Self { path: config.path.clone(), destination, source: Arc::new(CsvSource::new(config, context)) })
+        Ok(Self { path: config.path.clone(), destination, source: Arc::new(CsvSource::new(config)) })
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use linkspan_core::{Context, Cursor, Error, ErrorKind, Lane, Position, ReadMode, Result, Scope, Selected, Source, Stream};
+use linkspan_core::{Cursor, Error, ErrorKind, Lane, Position, ReadMode, Result, Scope, Selected, Source, Stream};
+
+use crate::blocking::blocking;
 
 use super::{
     column::schema_of,
@@ -16,16 +18,15 @@ use super::{
 
 pub(super) struct CsvSource {
     config: Arc<CsvConfig>,
-    _context: Context,
 }
 
 impl CsvSource {
-    pub fn new(config: CsvConfig, context: Context) -> Self {
+    pub fn new(config: CsvConfig) -> Self {
         let mut config = config;
         if config.all_text {
             config.sample_rows = config.sample_rows.min(1);
         }
-        Self { config: Arc::new(config), _context: context }
+        Self { config: Arc::new(config) }
     }
 }
 
@@ -44,10 +45,6 @@ fn stream(table: &Table, config: &CsvConfig) -> Result<Stream> {
         estimated_rows,
         estimated_bytes: Some(bytes),
     })
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal, "a reader thread broke").because(e)))
 }
 
 #[async_trait]

@@ -69,7 +69,7 @@ impl Jsonl {
                 .fix("leave it out, or write to `stdout:`"));
         }
         let place = Place::of(&config.path, &ENDINGS, "jsonl")?;
-        let source = crate::csv::json_lines(&config.path, ctx.clone())?;
+        let source = crate::csv::json_lines(&config.path)?;
         let packed = [".gz", ".zst", ".zstd"].iter().any(|e| config.path.to_ascii_lowercase().ends_with(e));
         let refusal = packed.then_some(("compressed files are read and not written", "write to a .jsonl file and compress it afterwards"));
         let files = Arc::new(TextFiles { place, format: Arc::new(encode::JsonLines), ctx, refusal });
