@@ -15,24 +15,31 @@ use std::{
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Http, NoHttp, Result};
 
 /// Lent to every connector when it is opened. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub net: Arc<dyn Net>,
+    pub http: Arc<dyn Http>,
     pub files: Files,
     pub failpoints: Failpoints,
 }
 
 impl Context {
-    /// The real machine: its clock, its network, its disk.
+    /// The real machine: its clock, its network, its disk. No HTTP client: the binary brings one.
     pub fn real() -> Self {
         Self::with_failpoints(Failpoints::default())
     }
     pub fn with_failpoints(failpoints: Failpoints) -> Self {
-        Self { clock: Arc::new(SystemClock), net: Arc::new(SystemNet), files: Files { failpoints: failpoints.clone() }, failpoints }
+        Self {
+            clock: Arc::new(SystemClock),
+            net: Arc::new(SystemNet),
+            http: Arc::new(NoHttp),
+            files: Files { failpoints: failpoints.clone() },
+            failpoints,
+        }
     }
 }
 

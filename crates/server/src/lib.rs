@@ -1,0 +1,3 @@
+//! The faces of the operations over HTTP.
+
+#![forbid(unsafe_code)]
