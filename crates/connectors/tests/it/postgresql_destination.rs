@@ -94,7 +94,7 @@ impl World {
         rows.iter().map(line).collect::<Vec<_>>().join(" ")
     }
     pub async fn staging(&self) -> String {
-        self.text("select relname from pg_class where relname like '\\_ls%' order by 1").await
+        self.text("select relname from pg_class where relpersistence <> 't' and relname like '\\_ls%' order by 1").await
     }
     pub async fn exists(&self, table: &str) -> bool {
         self.text(&format!("select to_regclass('{table}') is not null")).await == "t"

@@ -47,7 +47,9 @@ impl DestinationHarness for Server {
         self.db.query(&format!("SET TimeZone = 'UTC'; SELECT * FROM {}", qualified(target))).await
     }
     async fn staging_left(&self) -> Vec<String> {
-        let left = self.db.query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE '\\_ls\\_%'").await;
+        // A temporary table ends with its backend, which may outlive its client by a moment.
+        let left =
+            self.db.query("SELECT relname FROM pg_class WHERE relkind = 'r' AND relpersistence <> 't' AND relname LIKE '\\_ls\\_%'").await;
         left.rows.into_iter().flatten().flatten().collect()
     }
     async fn foreign_table(&self, target: &Target) -> bool {
