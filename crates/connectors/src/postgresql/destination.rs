@@ -86,7 +86,7 @@ impl Destination for PgDestination {
         let book = Book::make(&client).await?;
         book.install_fence(&client, load.connection, load.fence).await?;
         take_over(&client, &load).await?;
-        drop_old_stages(&client, &load).await?;
+        drop_old_stages(&client, &book, &load).await?;
         prepare(&client, &load).await?;
         let namespace = current_schema(&client).await?;
         self.server.ctx.failpoints.hit("postgresql.open.after").await?;
@@ -164,8 +164,12 @@ async fn stages(client: &Client, connection: ConnectionId) -> Result<Vec<(Place,
     Ok(rows.iter().map(|row| (Place { namespace: row.get(0), name: row.get(1) }, row.get(1))).collect())
 }
 
-/// Drops the staging tables of generations that nobody will publish any more.
-async fn drop_old_stages(client: &Client, load: &Load) -> Result<()> {
+/// Drops the staging tables of generations that nobody will publish any more. The positions that speak of those rows go first:
+/// a store that was set back to such a generation must not go on behind rows that are gone.
+async fn drop_old_stages(client: &Client, book: &Book, load: &Load) -> Result<()> {
+    for s in load.streams.iter().filter(|s| s.write == WriteMode::Replace) {
+        book.drop_older(client, load.connection, &s.stream, s.generation).await?;
+    }
     for (place, name) in stages(client, load.connection).await? {
         let is_old = load.streams.iter().any(|s| {
             let staged = book::staged_generation(&name, load.connection, &s.stream);

@@ -62,6 +62,23 @@ fn stale(stands: u64, ours: u64) -> Error {
         .fix("let the newer run finish; start this one again only if it is gone")
 }
 
+/// Forgets the positions of a stream's older generations, whose staged rows are dropped with them.
+pub(super) fn drop_older(db: &Connection, connection: ConnectionId, stream: &StreamName, generation: u64) -> Result<()> {
+    let connection = connection.to_string();
+    let sql = "SELECT scope FROM _linkspan_commits WHERE connection = ?1 AND generation < ?2";
+    let mut older = db.prepare_cached(sql).map_err(sql_error)?;
+    let scopes = older
+        .query_map(params![connection, signed(generation)?], |row| row.get::<_, String>(0))
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        .map_err(sql_error)?;
+    for scope in scopes {
+        if scope.parse::<Scope>()?.stream() == Some(stream) {
+            db.execute("DELETE FROM _linkspan_commits WHERE connection = ?1 AND scope = ?2", [&connection, &scope]).map_err(sql_error)?;
+        }
+    }
+    Ok(())
+}
+
 /// Compare-and-set: the scope must stand where the commit says it stood.
 pub(super) fn advance(db: &Connection, commit: &Commit) -> Result<()> {
     let (connection, scope) = (commit.connection.to_string(), commit.scope.to_string());

@@ -82,6 +82,9 @@ impl Destination for Sqlite {
                 books::prepare(tx)?;
                 books::install_fence(tx, opened.connection, opened.fence)?;
                 for stream in &opened.streams {
+                    if stream.write == WriteMode::Replace {
+                        books::drop_older(tx, opened.connection, &stream.stream, stream.generation)?;
+                    }
                     tables::drop_staging(tx, opened.connection, Some((&stream.target, stream.generation)))?;
                 }
                 Ok(())

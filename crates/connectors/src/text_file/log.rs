@@ -114,6 +114,12 @@ impl Books {
             *known = Known { fence: known.fence, ..Known::default() };
         }
     }
+    /// Forgets the positions of a stream's older generations, whose staged rows are dropped with them.
+    pub fn drop_older(&mut self, connection: ConnectionId, stream: &StreamName, generation: u64) {
+        if let Some(known) = self.connections.get_mut(&connection.to_string()) {
+            known.scopes.retain(|scope, r| scope.stream() != Some(stream) || r.generation >= generation);
+        }
+    }
     /// Compare-and-set: the scope must stand where the commit says it stood, under the fence that its session installed.
     pub fn check(&self, commit: &Commit) -> Result<()> {
         let known = self.connections.get(&commit.connection.to_string());

@@ -124,6 +124,9 @@ impl Destination for TextFiles {
                 locked.cut_tails()?;
                 for stream in &opened.streams {
                     let name = place.name_of(&stream.target)?;
+                    if stream.write == WriteMode::Replace {
+                        locked.books.drop_older(opened.connection, &stream.stream, stream.generation);
+                    }
                     locked.drop_staging(&place.staging_prefix(opened.connection, &name), Some(stream.generation))?;
                 }
                 locked.drop_orphans()?;

@@ -19,7 +19,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// A run begins: older runs are fenced out, and what they staged for these streams below these generations is dropped.
+    /// A run begins: older runs are fenced out, and what they staged for these streams below these generations is dropped,
+    /// with the positions that spoke of it.
     Open { drops: Vec<(StreamName, u64)> },
     /// Rows and the position they reach.
     Commit { scope: Scope, generation: u64, previous: u64, number: u64, state: State, streams: Vec<StreamCommit> },

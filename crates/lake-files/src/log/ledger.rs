@@ -81,10 +81,13 @@ impl Ledger {
             Event::Open { drops } => {
                 for (stream, below) in drops {
                     rolling.discards.extend(known.drop_staged_below(stream, *below));
+                    known.outdate(stream, *below);
                 }
             }
             Event::Commit { scope, generation, number, state, streams, .. } => {
-                known.outdate(scope, *generation);
+                if let Some(stream) = scope.stream() {
+                    known.outdate(stream, *generation);
+                }
                 known.scopes.insert(scope.clone(), Recalled { generation: *generation, number: *number, state: state.clone() });
                 for stream in streams {
                     add_stream(known, &mut self.tables, stream, &mut rolling);
@@ -215,8 +218,7 @@ impl Known {
         dropped.into_values().flat_map(|s| s.files).collect()
     }
     /// A stream's scopes of an older generation mean nothing once a newer one has begun.
-    fn outdate(&mut self, scope: &Scope, generation: u64) {
-        let Some(stream) = scope.stream() else { return };
+    fn outdate(&mut self, stream: &StreamName, generation: u64) {
         self.scopes.retain(|s, r| s.stream() != Some(stream) || r.generation >= generation);
     }
 }

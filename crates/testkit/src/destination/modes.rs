@@ -205,6 +205,11 @@ impl<H: DestinationHarness> Bench<H> {
         load(&destination, &mut lane, &StandardRow::range(10..20)).await;
         lane.next_generation();
         lane.fence += 1;
+        drop(open_standard(&destination, &lane).await);
+        // The rows are gone, so must be what says that they are there: a store set back to that generation would go on behind them.
+        let recall = destination.recall(lane.connection).await.unwrap_or_else(|e| panic!("{e:?}"));
+        let stale = recall.into_iter().flat_map(|r| r.scopes).filter(|(_, r)| r.generation < lane.stream.generation).count();
+        assert_eq!(stale, 0, "positions of a generation whose rows were dropped");
         load(&destination, &mut lane, &StandardRow::range(20..30)).await;
         destination.publish(&lane.publish()).await.unwrap_or_else(|e| panic!("{e:?}"));
         assert_same_rows(&self.rows_in(&lane).await, &StandardRow::range(20..30), "the rows");
