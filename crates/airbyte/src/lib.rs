@@ -1,3 +1,5 @@
 //! Guests of the house: Airbyte low-code manifests, programs that speak the Airbyte protocol, Singer taps and targets.
 
 #![forbid(unsafe_code)]
+
+pub mod protocol;
