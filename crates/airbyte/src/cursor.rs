@@ -1,0 +1,5 @@
+//! How a stream is read incrementally: what was read, and the windows that are still to be read.
+
+mod window;
+
+pub use window::{Clamping, Ends, Plan, Seen, Window};
