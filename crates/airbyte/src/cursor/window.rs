@@ -13,6 +13,25 @@ pub struct Seen {
     pub most_recent: Option<DateTime>,
 }
 
+impl Seen {
+    /// Stretches in order; those that touch, or lie apart by no more than `unit` (the smallest difference of two values), are one.
+    pub fn merge(mut seen: Vec<Self>, unit: Span) -> Vec<Self> {
+        seen.sort_by_key(|s| (s.start, s.end));
+        let mut merged: Vec<Self> = Vec::with_capacity(seen.len());
+        for next in seen {
+            match merged.last_mut().filter(|last| later(last.end, unit) >= next.start) {
+                Some(last) => {
+                    last.end = last.end.max(next.end);
+                    // A stretch without records has no largest value, which is less than any.
+                    last.most_recent = last.most_recent.max(next.most_recent);
+                }
+                None => merged.push(next),
+            }
+        }
+        merged
+    }
+}
+
 /// A stretch to read; both ends belong to it when there is a granularity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -257,6 +276,16 @@ mod tests {
             }
             assert_eq!(got, case.windows, "line {}: {line}", at + 1);
         }
+    }
+
+    #[test]
+    fn stretches_that_touch_are_one_and_keep_the_largest_value() {
+        let day = |n| jiff::civil::date(2024, 1, n).at(0, 0, 0, 0);
+        let seen = |a, b, most_recent: Option<i8>| Seen { start: day(a), end: day(b), most_recent: most_recent.map(day) };
+        let apart = [seen(8, 9, None), seen(2, 4, Some(3)), seen(1, 5, None), seen(6, 6, Some(2))];
+        assert_eq!(Seen::merge(apart.to_vec(), 1.day()), [seen(1, 6, Some(3)), seen(8, 9, None)]);
+        assert_eq!(Seen::merge(apart.to_vec(), 1.second()), [seen(1, 5, Some(3)), seen(6, 6, Some(2)), seen(8, 9, None)]);
+        assert_eq!(Seen::merge(apart.to_vec(), 2.days()), [seen(1, 9, Some(3))]);
     }
 
     #[test]
