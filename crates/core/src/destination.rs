@@ -42,6 +42,8 @@ pub struct Capability {
     pub add_column: bool,
     pub widen_column: bool,
     pub drop_not_null: bool,
+    /// A number's own column holds NaN and the infinities: the sibling that says so (`ls.special_of`) is no column here.
+    pub specials: bool,
     /// `_ls_op = 'd'` removes the row of that key (merge).
     pub deletes: bool,
     /// Several lanes of one stream may be open at once.

@@ -13,6 +13,7 @@ mod http;
 mod memory;
 mod name;
 pub mod native;
+pub mod nested;
 mod remember;
 pub mod rows;
 mod secret;

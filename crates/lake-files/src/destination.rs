@@ -49,6 +49,7 @@ impl Destination for ParquetDestination {
             add_column: true,
             widen_column: true,
             drop_not_null: true,
+            specials: false,
             deletes: false,
             parallel: true,
             // Rows in memory are about four times as large as in a file: this makes files of about 64 MB.

@@ -55,6 +55,7 @@ impl Destination for Stdout {
             add_column: true,
             widen_column: true,
             drop_not_null: true,
+            specials: false,
             deletes: false,
             parallel: true,
             advice: Cadence { rows: 100_000, bytes: 8 << 20, age: Duration::from_millis(500) },

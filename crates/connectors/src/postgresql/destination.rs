@@ -52,6 +52,7 @@ impl Destination for PgDestination {
             add_column: true,
             widen_column: true,
             drop_not_null: true,
+            specials: true,
             deletes: true,
             parallel: true,
             advice: Cadence { rows: 500_000, bytes: 64 << 20, age: Duration::from_secs(1) },

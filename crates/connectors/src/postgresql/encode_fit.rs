@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Int8Array, RecordBatch, StringArray,
-    builder::StringBuilder,
     cast::AsArray,
     types::{
         Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -14,8 +13,8 @@ use arrow_array::{
 };
 use arrow_buffer::i256;
 use arrow_cast::{CastOptions, can_cast_types, cast_with_options};
-use arrow_schema::{ArrowError, DataType, Field, IntervalUnit, TimeUnit};
-use linkspan_core::{Error, ErrorKind, Reason, Result};
+use arrow_schema::{ArrowError, DataType, IntervalUnit, TimeUnit};
+use linkspan_core::{Error, ErrorKind, Reason, Result, nested};
 
 use super::{
     encode::{Bytes, Column, Fitted, Sent, Values},
@@ -189,7 +188,7 @@ impl Fit {
                     _ => Ok(cast),
                 }
             }
-            Cast::Json => json_text(&self.name, source).map_err(failed),
+            Cast::Json => Ok(Arc::new(nested::json_texts(&self.name, source)?)),
             Cast::Array => super::encode_text::array_literals(source).map_err(failed),
         }
     }
@@ -240,25 +239,6 @@ fn exact(source: &ArrayRef, to: &DataType, misfits: &mut Vec<Misfit>) -> Result<
         misfits.extend(changed.map(|row| Misfit { row, reason: Reason::NotRepresentable }));
     }
     Ok(cast)
-}
-
-/// Each value of a nested column as a JSON document.
-fn json_text(name: &str, source: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let field = Arc::new(Field::new(name, source.data_type().clone(), true));
-    let options = arrow_json::writer::EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = arrow_json::writer::make_encoder(&field, source, &options)?;
-    let mut texts = StringBuilder::new();
-    let mut text = Vec::new();
-    for row in 0..source.len() {
-        if source.is_null(row) {
-            texts.append_null();
-            continue;
-        }
-        text.clear();
-        encoder.encode(row, &mut text);
-        texts.append_value(std::str::from_utf8(&text)?);
-    }
-    Ok(Arc::new(texts.finish()))
 }
 
 /// Finds the values that the server would refuse, round or cut.

@@ -51,6 +51,7 @@ impl Destination for Sqlite {
             add_column: true,
             widen_column: true,
             drop_not_null: true,
+            specials: false,
             deletes: true,
             parallel: true,
             advice: Cadence { rows: 200_000, bytes: 32 << 20, age: Duration::from_secs(1) },

@@ -1,7 +1,5 @@
 //! A column of values on its way to text: typed once, then written row by row without looking at its type again.
 
-use std::sync::Arc;
-
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array, Int64Array, LargeStringArray,
     StringArray, StringViewArray, UInt64Array, cast::AsArray,
@@ -11,6 +9,7 @@ use arrow_schema::{DataType, Field, TimeUnit};
 use linkspan_core::{
     Error, ErrorKind, Result,
     native::{self, INFINITY},
+    nested,
 };
 
 use super::write::{self, Zone};
@@ -79,7 +78,7 @@ impl Cells {
                 Self::Instant(long(&array)?, *unit, zone, Ends::of(field, i64::MIN, i64::MAX))
             }
             Time32(_) | Time64(_) => Self::Time(long(&strict(&array, &Time64(TimeUnit::Nanosecond))?)?),
-            nested if nested.is_nested() => Self::Json(json_texts(&array)?),
+            kind if kind.is_nested() => Self::Json(nested::json_texts(field.name(), &array)?),
             _ => Self::Text(strict(&array, &Utf8)?.as_string().clone()),
         })
     }
@@ -151,21 +150,4 @@ impl Cells {
 pub(crate) fn strict(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
         .map_err(|_| Error::new(ErrorKind::DataInvalid, "a value does not fit its column's type").with("type", to))
-}
-
-/// Lists, structs and maps as JSON documents.
-fn json_texts(array: &ArrayRef) -> Result<StringArray> {
-    let internal = |e| Error::new(ErrorKind::Internal, "a nested value could not be written as JSON").because(e);
-    let field = Arc::new(Field::new("v", array.data_type().clone(), true));
-    let options = arrow_json::writer::EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = arrow_json::writer::make_encoder(&field, array.as_ref(), &options).map_err(internal)?;
-    let mut texts = Vec::with_capacity(array.len());
-    for row in 0..array.len() {
-        let mut text = Vec::new();
-        if !array.is_null(row) {
-            encoder.encode(row, &mut text);
-        }
-        texts.push((!array.is_null(row)).then(|| String::from_utf8_lossy(&text).into_owned()));
-    }
-    Ok(StringArray::from(texts))
 }

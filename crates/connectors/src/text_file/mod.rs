@@ -70,6 +70,7 @@ impl Destination for TextFiles {
             add_column: true,
             widen_column: true,
             drop_not_null: true,
+            specials: false,
             deletes: false,
             parallel: true,
             advice: Cadence { rows: 1_000_000, bytes: 64 << 20, age: Duration::from_secs(10) },

@@ -29,12 +29,13 @@ struct Abilities {
     add_column: bool,
     widen_column: bool,
     drop_not_null: bool,
+    specials: bool,
 }
 
 impl PolicyGate {
     pub fn new(policies: Policies, capability: &Capability) -> Self {
-        let Capability { add_column, widen_column, drop_not_null, .. } = *capability;
-        Self { policies, can: Abilities { add_column, widen_column, drop_not_null } }
+        let Capability { add_column, widen_column, drop_not_null, specials, .. } = *capability;
+        Self { policies, can: Abilities { add_column, widen_column, drop_not_null, specials } }
     }
 }
 
@@ -78,6 +79,8 @@ impl Judge {
         for field in next.fields() {
             match stands.schema.field_with_name(field.name()) {
                 Ok(standing) => self.known_column(&mut draft, stands, standing, field)?,
+                // No column of the table: its values go into the number's own.
+                Err(_) if self.can.specials && native::has_mark(field, native::SPECIAL_OF) => draft.fields.push(field.clone()),
                 Err(_) => self.new_column(&mut draft, field)?,
             }
         }

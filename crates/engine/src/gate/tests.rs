@@ -15,8 +15,8 @@ fn with(field: Field) -> Vec<Field> {
     fields.push(field);
     fields
 }
-const ALL: Abilities = Abilities { add_column: true, widen_column: true, drop_not_null: true };
-const NONE: Abilities = Abilities { add_column: false, widen_column: false, drop_not_null: false };
+const ALL: Abilities = Abilities { add_column: true, widen_column: true, drop_not_null: true, specials: false };
+const NONE: Abilities = Abilities { add_column: false, widen_column: false, drop_not_null: false, specials: false };
 
 fn judge(stands: &TableShape, next: Vec<Field>, drift: Drift, can: Abilities, whole: bool) -> Result<SchemaPlan, Error> {
     match (Judge { drift, can, whole }).judge(stands, &Arc::new(Schema::new(next)))? {
@@ -110,6 +110,15 @@ fn columns_that_fill_themselves_are_not_missed() {
     let mut fields = base();
     fields.extend([special, computed]);
     assert_eq!(shown(judge(&table(fields), base(), Drift::all(Freeze), NONE, false)), "id,n");
+}
+
+#[test]
+fn a_special_is_a_column_only_where_the_number_cannot_hold_it() {
+    let next = || with(native::with_mark(Field::new("n__special", Int8, true), native::SPECIAL_OF, "n"));
+    let holds = Abilities { specials: true, ..NONE };
+    assert_eq!(shown(judge(&table(base()), next(), Drift::all(Freeze), holds, false)), "id,n,n__special");
+    assert_eq!(shown(judge(&table(base()), next(), Drift::all(Freeze), ALL, false)), "SchemaDrift");
+    assert_eq!(shown(judge(&table(base()), next(), Drift::default(), ALL, false)), "+n__special:Int8 id,n,n__special");
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn can(modes: &[WriteMode]) -> Capability {
         add_column: true,
         widen_column: true,
         drop_not_null: true,
+        specials: false,
         deletes: true,
         parallel: true,
         advice: Cadence { rows: 1, bytes: 1, age: Duration::ZERO },

@@ -99,6 +99,7 @@ impl FakeDestination {
             add_column: true,
             widen_column: true,
             drop_not_null: true,
+            specials: false,
             deletes: true,
             parallel: true,
             advice: Cadence { rows: u64::MAX, bytes: u64::MAX, age: Duration::ZERO },
