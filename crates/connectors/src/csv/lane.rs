@@ -58,8 +58,8 @@ impl Progress {
             let path = PathBuf::from(&done.path);
             let path = path.as_path();
             if !table.files.iter().any(|f| f == path) {
-                // A file that was read and is gone: what it brought stays. An unfinished one cannot be finished.
-                if !done.complete {
+                // A file that was read and is gone: what it brought stays, unless a full read is to show what is there now.
+                if !done.complete || selected.read == ReadMode::Full {
                     return Err(lost("a file that was being read is gone", selected).with("path", &done.path));
                 }
                 continue;

@@ -179,6 +179,21 @@ async fn every_checkpoint_resumes_to_the_suffix() {
 }
 
 #[tokio::test]
+async fn a_full_read_does_not_go_on_behind_a_file_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.csv", "b.csv"] {
+        file(&dir, name, "id,n\n1,a\n");
+    }
+    let config = json!({"path": dir.path().join("*.csv"), "stream": "all"});
+    let whole = read(&config, ReadMode::Full, None).await.unwrap();
+    let state = whole.checkpoints.last().unwrap().1.clone();
+    assert!(read(&config, ReadMode::Full, Some(state.clone())).await.unwrap().rows.is_empty());
+    std::fs::remove_file(dir.path().join("a.csv")).unwrap();
+    let e = read(&config, ReadMode::Full, Some(state)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PositionLost, "its rows are in what was read");
+}
+
+#[tokio::test]
 async fn an_incremental_read_brings_new_files_and_what_was_appended() {
     let dir = tempfile::tempdir().unwrap();
     file(&dir, "a.csv", "id,n\n1,a\n2,b");

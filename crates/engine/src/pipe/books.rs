@@ -36,6 +36,8 @@ struct Books {
     tables: BTreeSet<StreamName>,
     /// Streams whose generation was drawn in this run.
     drawn: BTreeSet<StreamName>,
+    /// Scopes that committed in this run.
+    moved: BTreeSet<Scope>,
     /// What stands at the targets, as far as this run asked or committed, so that a thousand lanes of a stream ask once.
     shapes: BTreeMap<StreamName, TableShape>,
     /// The schema of each stream that was last put into its history.
@@ -123,6 +125,14 @@ impl Pipe {
         books.scopes.iter().any(|(scope, r)| r.number > 0 && is_of(scope))
     }
 
+    /// Whether all that is staged of the stream came with an earlier run, and this one's source neither added to it nor proved it again
+    /// (which would have moved its state).
+    pub fn is_of_an_earlier_run(&self, stream: &StreamName) -> bool {
+        let books = self.books();
+        let may_be_of = |scope: &Scope| scope.stream().is_none_or(|s| s == stream);
+        !books.drawn.contains(stream) && !books.moved.iter().any(may_be_of)
+    }
+
     /// Whether the stream has a table of its generation, as far as this run knows.
     pub fn has_table(&self, stream: &StreamName) -> bool {
         self.books().tables.contains(stream)
@@ -202,6 +212,7 @@ impl Pipe {
         }
         let recalled = Recalled { generation: commit.generation, number: commit.number, state: commit.state.clone() };
         let mut books = self.books();
+        books.moved.insert(commit.scope.clone());
         books.scopes.insert(commit.scope.clone(), recalled);
         linkspan_core::advance(Arc::make_mut(&mut books.durable), &[(commit.scope.clone(), commit.state.clone())].into());
         books.durable.clone()

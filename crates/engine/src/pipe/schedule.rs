@@ -31,6 +31,9 @@ use crate::run::{Outcome, StreamEnd};
 /// The least that a lane gets of the run's memory.
 const LEAST_PER_LANE: u64 = 1 << 20;
 
+const LOST: &str = "the source cannot go on where this stream stood";
+const UNPUBLISHED: &str = "an earlier run had read this stream to its end and did not come to publish it";
+
 pub(super) struct Schedule {
     pipe: Arc<Pipe>,
     streams: Streams,
@@ -44,7 +47,8 @@ pub(super) struct Schedule {
     outside: Stop,
     stopper: Stopper,
     deadline: Option<Instant>,
-    restart: BTreeSet<StreamName>,
+    /// Streams to be read from their start, and why.
+    restart: BTreeMap<StreamName, &'static str>,
     /// Complete, and waiting for a free hand to publish them.
     finishing: VecDeque<StreamName>,
 }
@@ -91,7 +95,7 @@ impl Schedule {
             outside: stop,
             stopper: Stopper::new().0,
             deadline: None,
-            restart: BTreeSet::new(),
+            restart: BTreeMap::new(),
             finishing: VecDeque::new(),
             pipe,
         }
@@ -103,6 +107,9 @@ impl Schedule {
             self.restart_lost().await;
             self.start_lanes();
             self.finish_streams();
+            if self.restart.keys().any(|s| self.streams.open_lanes(s) == 0) {
+                continue;
+            }
             if self.tasks.is_empty() && (self.lanes.is_exhausted() || self.is_stopping()) {
                 if self.waiting.is_empty() {
                     break;
@@ -284,7 +291,7 @@ impl Schedule {
         }
         match result {
             Ok(Ended::Complete) => {}
-            Ok(Ended::Stopped) => covers.streams.iter().filter(|s| !self.restart.contains(*s)).for_each(|s| self.streams.stopped(s)),
+            Ok(Ended::Stopped) => covers.streams.iter().filter(|s| !self.restart.contains_key(*s)).for_each(|s| self.streams.stopped(s)),
             Err(e) if e.kind() == ErrorKind::PositionLost && !is_shared(&covers.scope) && !self.is_stopping() => {
                 covers.streams.iter().for_each(|s| self.position_lost(s, &e));
             }
@@ -320,10 +327,21 @@ impl Schedule {
         self.finishing.extend(self.streams.take_finished());
         while self.roles.values().filter(|r| matches!(r, Role::Finish(_))).count() < self.slots() {
             let Some(stream) = self.finishing.pop_front() else { break };
+            if self.is_stale(&stream) {
+                self.restart.insert(stream, UNPUBLISHED);
+                continue;
+            }
             let work = finish(self.pipe.clone(), stream.clone(), self.stopper.listener());
             let task = self.tasks.spawn(async move { Done::Finish(work.await) });
             self.roles.insert(task.id(), Role::Finish(stream));
         }
+    }
+
+    /// A replace that an earlier run had read to its end, but not published: its rows may be old by now, and nothing said that they are
+    /// not. It is read again.
+    fn is_stale(&self, stream: &StreamName) -> bool {
+        let replaces = self.pipe.assignments.get(stream).is_some_and(|a| a.write == WriteMode::Replace);
+        replaces && self.streams.may_restart(stream) && self.pipe.has_commits(stream) && self.pipe.is_of_an_earlier_run(stream)
     }
 
     fn stream_finished(&mut self, stream: &StreamName, done: Result<Done, JoinError>) {
@@ -385,7 +403,7 @@ impl Schedule {
         }
         for stream in &affected {
             if self.can_restart(stream) {
-                self.draw_again(stream).await;
+                self.draw_again(stream, LOST).await;
             } else {
                 self.streams.end(stream, StreamEnd::Failed(lost_for_good(e).with("stream", stream)));
             }
@@ -410,7 +428,7 @@ impl Schedule {
             self.streams.end(stream, StreamEnd::Failed(lost_for_good(e).with("stream", stream)));
             return;
         }
-        self.restart.insert(stream.clone());
+        self.restart.insert(stream.clone(), LOST);
         for lane in self.running.values().filter(|l| l.covers.streams.contains(stream)) {
             lane.session.abort();
             lane.reader.abort();
@@ -422,13 +440,13 @@ impl Schedule {
 
     /// Streams that have to start again do so once their last lane is gone.
     async fn restart_lost(&mut self) {
-        let ready: Vec<StreamName> = self.restart.iter().filter(|s| self.streams.open_lanes(s) == 0).cloned().collect();
-        for stream in ready {
-            self.restart.remove(&stream);
+        let ready = |s: &StreamName, _: &mut &'static str| self.streams.open_lanes(s) == 0;
+        let ready: Vec<_> = self.restart.extract_if(.., ready).collect();
+        for (stream, why) in ready {
             if self.streams.has_ended(&stream) {
                 continue;
             }
-            if !self.is_stopping() && self.draw_again(&stream).await {
+            if !self.is_stopping() && self.draw_again(&stream, why).await {
                 self.ask_for_lanes(&[stream]);
             } else {
                 self.streams.stopped(&stream);
@@ -436,11 +454,11 @@ impl Schedule {
         }
     }
 
-    async fn draw_again(&mut self, stream: &StreamName) -> bool {
+    async fn draw_again(&mut self, stream: &StreamName, why: &'static str) -> bool {
         self.streams.restarted(stream);
         match guarded(self.pipe.draw(stream)).await {
             Ok(generation) => {
-                let text = format!("the source cannot go on where this stream stood: it is read from its start (generation {generation})");
+                let text = format!("{why}: it is read from its start (generation {generation})");
                 self.pipe.run.observer.note(Some(stream), &text);
                 true
             }

@@ -80,6 +80,7 @@ impl Streams {
     pub fn restarted(&mut self, stream: &StreamName) {
         if let Some(progress) = self.all.get_mut(stream) {
             progress.restarted = true;
+            progress.finishing = false;
         }
         self.seen.retain(|scope| scope.stream() != Some(stream));
         self.ended.retain(|scope, _| scope.stream() != Some(stream));

@@ -53,6 +53,18 @@ async fn a_store_set_back_to_a_backup_goes_on_from_the_destination() {
     }
 }
 
+/// What was read then may not be what is there now, and a run promises the source as it is while it runs.
+#[tokio::test(start_paused = true)]
+async fn a_full_read_that_was_killed_before_its_publish_is_read_again() {
+    let rig = rig(Full, Replace);
+    rig.context.failpoints.arm("pipe.publish.before", linkspan_core::Fault::Error, 1);
+    let outcome = rig.run().await.unwrap();
+    assert_eq!(failure(&outcome, "a").kind(), ErrorKind::Unavailable);
+    let outcome = rig.complete().await;
+    assert_eq!((outcome.streams[&name("a")].read_rows, outcome.streams[&name("a")].generation), (30, 2), "the staged read was published");
+    assert_eq!(rig.ids("a"), range(30));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_replaced_target_is_filled_again_only_when_accepted() {
     for (read, write) in [(Incremental, Append), (Full, Replace), (Incremental, Merge)] {

@@ -116,3 +116,17 @@ fn the_demo_shows_both_runs_and_three_answers() {
     assert_eq!(lines.iter().filter(|l| l["event"] == "query" && l["rows"].as_array().is_some_and(|r| !r.is_empty())).count(), 3);
     assert!(place.path("linkspan-demo/shop.db").exists() && !place.path("data").exists());
 }
+
+/// The run that follows a crash shows the source as it is then, not as the crashed run had read it.
+#[test]
+fn a_replace_that_died_before_its_publish_shows_what_is_there_now() {
+    let place = Place::new();
+    let source = rusqlite::Connection::open(place.path("from.db")).unwrap();
+    source.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'old'), (2, 'old')").unwrap();
+    let line = "linkspan sync ./from.db ./to.db --output json";
+    place.shell(&format!("LINKSPAN_FAILPOINTS=pipe.publish.before=abort {line}"));
+    assert_eq!(place.sqlite("to.db", "SELECT count(*) FROM sqlite_schema WHERE name = 't'"), "0", "it died before");
+    source.execute_batch("UPDATE t SET v = 'new'; DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (3, 'new')").unwrap();
+    place.shell(line).succeeds();
+    assert_eq!(place.sqlite("to.db", "SELECT group_concat(id || v, ' ') FROM (SELECT id, v FROM t ORDER BY id)"), "1new 3new");
+}
