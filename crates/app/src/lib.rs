@@ -9,6 +9,7 @@ mod caller;
 pub mod catalog;
 pub mod health;
 mod operation;
+pub mod secrets;
 
 pub use app::{App, Mode, Settings};
 pub use caller::{Access, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope, covers, word};
@@ -17,4 +18,30 @@ pub use operation::{Cli, Done, Draft, Face, Nothing, Operation, Patch, Placehold
 /// Every operation, in the order they are shown.
 pub fn operations() -> Vec<Operation> {
     [health::operations()].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_operations_share_a_name_or_a_route_or_a_command() {
+        let all = super::operations();
+        let names: HashSet<_> = all.iter().map(|o| o.name).collect();
+        let routes: HashSet<_> = all.iter().map(|o| (o.method.clone(), o.path)).collect();
+        let commands: Vec<_> = all.iter().filter_map(|o| o.cli.map(|c| c.words)).collect();
+        assert_eq!((names.len(), routes.len()), (all.len(), all.len()));
+        assert_eq!(commands.iter().collect::<HashSet<_>>().len(), commands.len());
+    }
+
+    #[test]
+    fn every_placeholder_and_position_is_a_field_of_the_input() {
+        for operation in super::operations() {
+            let input = operation.input();
+            let positions = operation.cli.map_or(&[][..], |c| c.positional);
+            for field in operation.placeholders().iter().chain(positions) {
+                assert!(input["properties"].get(field).is_some(), "{}: {field}", operation.name);
+            }
+        }
+    }
 }

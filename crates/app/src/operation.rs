@@ -365,7 +365,11 @@ mod tests {
 
     #[test]
     fn a_patch_field_knows_absent_null_and_set() {
-        let of = |v: Value| decoded::<Fields>(v).unwrap().note;
+        let of = |v: Value| {
+            let fields = decoded::<Fields>(v).unwrap();
+            assert_eq!(fields.name, "a");
+            fields.note
+        };
         assert_eq!(of(json!({"name": "a"})), Patch::Absent);
         assert_eq!(of(json!({"name": "a", "note": null})), Patch::Null);
         assert_eq!(of(json!({"name": "a", "note": "x"})), Patch::Set("x".into()));
