@@ -1,3 +1,13 @@
-//! The one door to HTTP, built of layers around one client.
+//! The one door to HTTP: a client whose connections are guarded, whose waits follow the house's clock and whose redirects are
+//! followed only when a request asks for it.
 
 #![forbid(unsafe_code)]
+
+mod client;
+mod guard;
+mod redirect;
+mod unzip;
+
+pub use client::{Timeouts, client, client_with};
+pub use guard::{Network, Policy};
+pub use redirect::{FinalUrl, Redirects};

@@ -109,13 +109,15 @@ fn project_check(file: &std::path::Path, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-/// What connectors are lent: the real machine, with the failpoints that a test asked for.
+/// What connectors are lent: the real machine, with the failpoints that a test asked for. A person's own command may reach what it names.
 fn context() -> Result<Context> {
     let failpoints = match std::env::var("LINKSPAN_FAILPOINTS") {
         Ok(text) => Failpoints::parse(&text)?,
         Err(_) => Failpoints::default(),
     };
-    Ok(Context::with_failpoints(failpoints))
+    let mut context = Context::with_failpoints(failpoints);
+    context.http = linkspan_http::client(linkspan_http::Policy::Open, context.clock.clone());
+    Ok(context)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
