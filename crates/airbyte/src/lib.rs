@@ -3,4 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+pub mod datetime;
+pub mod manifest;
 pub mod protocol;
+pub mod python;
