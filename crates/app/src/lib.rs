@@ -9,6 +9,8 @@ mod caller;
 pub mod catalog;
 pub mod health;
 mod operation;
+pub mod registry;
+pub mod run;
 pub mod secrets;
 
 pub use app::{App, Mode, Settings};

@@ -1,16 +1,17 @@
 //! `catalog list|show`: what this binary can speak to.
 
+use linkspan_app::registry::Registry;
 use linkspan_core::{ConnectorType, ErrorKind, Result, Role};
 use serde_json::{Value, json};
 
 use crate::{
     cli::Catalog,
-    registry::Registry,
+    ends::registry,
     terminal::{Paint, Terminal, table},
 };
 
 pub fn run(verb: &Catalog, terminal: &Terminal) -> Result<()> {
-    let registry = Registry::new();
+    let registry = registry();
     match verb {
         Catalog::List => list(&registry, terminal),
         Catalog::Show { name } => show(registry.named(name, ErrorKind::NotFound)?, terminal),

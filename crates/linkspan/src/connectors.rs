@@ -1,13 +1,13 @@
 //! `connectors check|discover`: does it answer, and what does it offer.
 
+use linkspan_app::run::Endpoint;
 use linkspan_core::{Context, Cursor, Result, Stream};
 use serde_json::{Value, json};
 
 use crate::{
     cli::{At, Connectors},
-    endpoint::Endpoint,
+    ends::{self, registry},
     project::Project,
-    registry::Registry,
     terminal::{Terminal, grouped, table},
 };
 
@@ -18,15 +18,14 @@ pub async fn run(verb: &Connectors, context: Context, terminal: &Terminal) -> Re
     }
 }
 
-fn find(at: &At) -> Result<(Endpoint, Option<Project>)> {
+fn find(at: &At) -> Result<Endpoint> {
     let project = at.file.as_deref().map(Project::read).transpose()?;
-    let endpoint = Endpoint::find(&at.target, &Registry::new(), project.as_ref())?;
-    Ok((endpoint, project))
+    ends::find(&at.target, &registry(), project.as_ref())
 }
 
 async fn check(at: &At, context: Context, terminal: &Terminal) -> Result<()> {
-    let (endpoint, project) = find(at)?;
-    let checked = endpoint.open(context, project.as_ref())?.check().await?;
+    let endpoint = find(at)?;
+    let checked = endpoint.open(context)?.check().await?;
     let answer = json!({
         "ok": true, "connector": endpoint.shown, "type": endpoint.kind.spec.name, "server_version": checked.server_version,
         "database": checked.database, "streams": checked.streams, "latency_ms": u64::try_from(checked.latency.as_millis()).unwrap_or(u64::MAX),
@@ -50,8 +49,8 @@ async fn check(at: &At, context: Context, terminal: &Terminal) -> Result<()> {
 }
 
 async fn discover(at: &At, context: Context, terminal: &Terminal) -> Result<()> {
-    let (endpoint, project) = find(at)?;
-    let streams = endpoint.open_source(context, project.as_ref())?.discover().await?;
+    let endpoint = find(at)?;
+    let streams = endpoint.open_source(context)?.discover().await?;
     let all: Vec<Value> = streams.iter().map(described).collect();
     terminal.show(&json!({ "connector": endpoint.shown, "streams": all }), |paint| {
         let rows = streams.iter().map(|s| {

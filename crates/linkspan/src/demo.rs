@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use linkspan_app::run::{Consent, Job, connection_id};
 use linkspan_core::{Context, Error, ErrorKind, ReadMode, Result, WriteMode, file_error};
 use linkspan_engine::{gate::Policies, plan::Request};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
@@ -14,12 +15,10 @@ use uuid::Uuid;
 
 use crate::{
     cli,
-    endpoint::{Endpoint, connection_id},
+    ends::{find, registry},
     errors::Exit,
     interrupt,
-    job::Job,
-    registry::Registry,
-    sync::{Consent, Mover},
+    sync::Mover,
     terminal::{Terminal, table},
 };
 
@@ -49,7 +48,7 @@ pub async fn run(args: &cli::Demo, context: Context, terminal: Arc<Terminal>) ->
     let jobs = jobs(&dir)?;
     let stop = interrupt::listen(terminal.clone())?;
     let data_dir = Some(dir.join("state"));
-    let mut mover = Mover { context, terminal: terminal.clone(), stop, project: None, store: None, data_dir };
+    let mut mover = Mover { context, terminal: terminal.clone(), stop, store: None, data_dir };
     let exit = both_rounds(&mut mover, &jobs).await;
     mover.close().await;
     let exit = exit?;
@@ -104,7 +103,7 @@ fn fresh(dir: &Path) -> Result<PathBuf> {
 }
 
 fn jobs(dir: &Path) -> Result<Vec<Job>> {
-    let registry = Registry::new();
+    let registry = registry();
     // A folder of Parquet keeps every change as a row; the tables are merged.
     let targets = [
         ("demo-parquet", format!("parquet:{}", dir.join("parquet").display()), WriteMode::Append),
@@ -113,7 +112,7 @@ fn jobs(dir: &Path) -> Result<Vec<Job>> {
     targets
         .into_iter()
         .map(|(name, to, write)| {
-            let (from, to) = (Endpoint::find(SOURCE, &registry, None)?, Endpoint::find(&to, &registry, None)?);
+            let (from, to) = (find(SOURCE, &registry, None)?, find(&to, &registry, None)?);
             let request =
                 Request { streams: vec!["*".into()], mode: Some(ReadMode::Incremental), write: Some(write), ..Request::default() };
             let id: Uuid = connection_id(&from, &to, Some(name), dir);
@@ -127,6 +126,7 @@ fn jobs(dir: &Path) -> Result<Vec<Job>> {
                 policies: Policies::default(),
                 concurrency: 2,
                 memory: 64 << 20,
+                folder: dir.to_owned(),
             })
         })
         .collect()

@@ -1,14 +1,11 @@
 //! `--dry-run`: the plan as it would be carried out. It reads what stands at the targets and touches nothing.
 
+use linkspan_app::run::{Job, mode_word, write_word};
 use linkspan_core::{Admission, Alter, Destination, Gate, Result, TableShape, WriteMode};
 use linkspan_engine::{gate::PolicyGate, plan::Plan, run::Assignment};
 use serde_json::{Value, json};
 
-use crate::{
-    job::Job,
-    report::{mode_word, write_word},
-    terminal::{Terminal, table},
-};
+use crate::terminal::{Terminal, table};
 
 /// One stream of the plan, in words.
 struct Step {

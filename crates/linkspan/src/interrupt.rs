@@ -34,11 +34,3 @@ pub fn listen(terminal: Arc<Terminal>) -> Result<Stop> {
 async fn either(a: &mut Signal, b: &mut Signal) {
     tokio::select! { _ = a.recv() => {}, _ = b.recv() => {} }
 }
-
-/// Does a piece of work that has nothing to keep: a stop ends it.
-pub async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        result = work => result,
-        () = stop.wait() => Err(Error::new(ErrorKind::Canceled, "stopped before anything was moved").fix("run the same command again")),
-    }
-}

@@ -2,61 +2,36 @@
 
 use std::path::{Path, PathBuf};
 
+use linkspan_app::{
+    registry::Registry,
+    run::{Endpoint, Job, connection_id, derived_name},
+};
 use linkspan_core::{Error, ErrorKind, Result};
 use linkspan_engine::{gate::Policies, plan::Request};
-use uuid::Uuid;
 
 use crate::{
-    cli,
-    endpoint::{Endpoint, connection_id, derived_name},
+    cli, ends,
     project::{ConnectionEntry, Project},
-    registry::Registry,
 };
 
-/// One connection that is to run.
-pub struct Job {
-    pub name: String,
-    /// Its identity: what destinations and the store keep its position by.
-    pub id: Uuid,
-    /// The identity stands in the project file, so it may be taken up again by a new data dir.
-    pub id_is_declared: bool,
-    pub from: Endpoint,
-    pub to: Endpoint,
-    pub request: Request,
-    pub policies: Policies,
-    pub concurrency: usize,
-    /// Bytes for rows in flight.
-    pub memory: u64,
-}
-
-/// The jobs of one command, and the project file they came from.
-pub struct Jobs {
-    pub jobs: Vec<Job>,
-    pub project: Option<Project>,
-}
-
-impl Jobs {
-    pub fn of(args: &cli::Sync) -> Result<Self> {
-        let registry = Registry::new();
-        let project = args.file.as_deref().map(Project::read).transpose()?;
-        let jobs = match (&args.from, &args.to, &project) {
-            (Some(from), Some(to), project) => {
-                let ends = (Endpoint::find(from, &registry, project.as_ref())?, Endpoint::find(to, &registry, project.as_ref())?);
-                vec![Job::of_ends(ends, args, &here()?)]
-            }
-            (Some(_), None, _) => {
-                return Err(Error::new(ErrorKind::ConfigInvalid, "TO is missing")
-                    .fix("write both ends: linkspan sync FROM TO; or name a connection of the file with --connection"));
-            }
-            (None, _, Some(project)) => declared(args, project, &registry)?,
-            (None, _, None) => return Err(Error::new(ErrorKind::ConfigInvalid, "nothing to sync").fix("linkspan sync FROM TO")),
-        };
-        Ok(Self { jobs, project })
+/// What the command line and its project file ask for, in their order.
+pub fn jobs(args: &cli::Sync) -> Result<Vec<Job>> {
+    let registry = ends::registry();
+    let project = args.file.as_deref().map(Project::read).transpose()?;
+    match (&args.from, &args.to, &project) {
+        (Some(from), Some(to), project) => {
+            let ends = (ends::find(from, &registry, project.as_ref())?, ends::find(to, &registry, project.as_ref())?);
+            Ok(vec![of_ends(ends, args, &here()?)])
+        }
+        (Some(_), None, _) => Err(Error::new(ErrorKind::ConfigInvalid, "TO is missing")
+            .fix("write both ends: linkspan sync FROM TO; or name a connection of the file with --connection")),
+        (None, _, Some(project)) => declared(args, project, &registry),
+        (None, _, None) => Err(Error::new(ErrorKind::ConfigInvalid, "nothing to sync").fix("linkspan sync FROM TO")),
     }
 }
 
 /// The folder that relative paths on the command line mean.
-pub fn here() -> Result<PathBuf> {
+fn here() -> Result<PathBuf> {
     std::env::current_dir().map_err(|e| linkspan_core::file_error("the current folder cannot be read", Path::new("."), e))
 }
 
@@ -68,48 +43,48 @@ fn declared(args: &cli::Sync, project: &Project, registry: &Registry) -> Result<
     }
     let job = |(name, entry): (String, ConnectionEntry)| {
         let end = |field: &'static str, text: &str| {
-            Endpoint::find(text, registry, Some(project)).map_err(|e| {
+            ends::find(text, registry, Some(project)).map_err(|e| {
                 let place = project.error("", &["connections", &name, field]).context()[0].1.clone();
                 e.with("place", place).with("connection", &name)
             })
         };
         let ends = (end("from", &entry.from)?, end("to", &entry.to)?);
-        Ok(Job::of_entry(name, entry, ends, args, &here))
+        Ok(of_entry(name, entry, ends, args, &here))
     };
     connections.into_iter().map(job).collect()
 }
 
-impl Job {
-    fn of_ends((from, to): (Endpoint, Endpoint), args: &cli::Sync, here: &Path) -> Self {
-        let id = connection_id(&from, &to, args.name.as_deref(), here);
-        let name = args.name.clone().unwrap_or_else(|| derived_name(&from, &to, id));
-        let nothing = ConnectionEntry::default();
-        Self {
-            name,
-            id,
-            id_is_declared: false,
-            from,
-            to,
-            request: request(&args.request, &nothing),
-            policies: Policies::default(),
-            concurrency: concurrency(args.concurrency),
-            memory: memory(args.memory),
-        }
+fn of_ends((from, to): (Endpoint, Endpoint), args: &cli::Sync, here: &Path) -> Job {
+    let id = connection_id(&from, &to, args.name.as_deref(), here);
+    let name = args.name.clone().unwrap_or_else(|| derived_name(&from, &to, id));
+    let nothing = ConnectionEntry::default();
+    Job {
+        name,
+        id,
+        id_is_declared: false,
+        from,
+        to,
+        request: request(&args.request, &nothing),
+        policies: Policies::default(),
+        concurrency: concurrency(args.concurrency),
+        memory: memory(args.memory),
+        folder: here.to_owned(),
     }
+}
 
-    fn of_entry(name: String, entry: ConnectionEntry, (from, to): (Endpoint, Endpoint), args: &cli::Sync, here: &Path) -> Self {
-        let name = args.name.clone().unwrap_or(name);
-        Self {
-            id: entry.id.unwrap_or_else(|| connection_id(&from, &to, Some(&name), here)),
-            id_is_declared: entry.id.is_some(),
-            name,
-            from,
-            to,
-            request: request(&args.request, &entry),
-            policies: entry.policies.clone(),
-            concurrency: concurrency(args.concurrency.or(entry.concurrency)),
-            memory: memory(args.memory.or(entry.memory)),
-        }
+fn of_entry(name: String, entry: ConnectionEntry, (from, to): (Endpoint, Endpoint), args: &cli::Sync, here: &Path) -> Job {
+    let name = args.name.clone().unwrap_or(name);
+    Job {
+        id: entry.id.unwrap_or_else(|| connection_id(&from, &to, Some(&name), here)),
+        id_is_declared: entry.id.is_some(),
+        name,
+        from,
+        to,
+        request: request(&args.request, &entry),
+        policies: entry.policies.clone(),
+        concurrency: concurrency(args.concurrency.or(entry.concurrency)),
+        memory: memory(args.memory.or(entry.memory)),
+        folder: here.to_owned(),
     }
 }
 

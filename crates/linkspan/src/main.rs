@@ -7,18 +7,15 @@ mod cli;
 mod connectors;
 mod demo;
 mod dry;
-mod endpoint;
+mod ends;
 mod errors;
 mod interrupt;
 mod job;
 mod progress;
 mod project;
-mod registry;
 mod report;
 mod sync;
-mod tally;
 mod terminal;
-mod watch;
 
 use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
@@ -73,8 +70,8 @@ fn speak(common: &Common) {
     let filter = match (std::env::var("LINKSPAN_LOG"), common.verbose) {
         (Ok(filter), _) => filter,
         (_, 0) => return,
-        (_, 1) => "linkspan=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
-        _ => "info,linkspan=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
+        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
+        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let _ = subscriber.try_init();
@@ -99,9 +96,9 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
 
 fn project_check(file: &std::path::Path, terminal: &Terminal) -> Result<()> {
     let project = project::Project::read(file)?;
-    let registry = registry::Registry::new();
+    let registry = ends::registry();
     for name in project.content.connectors.keys() {
-        endpoint::Endpoint::find(name, &registry, Some(&project))?.open(Context::real(), Some(&project))?;
+        ends::find(name, &registry, Some(&project))?.open(Context::real())?;
     }
     let (connectors, connections) = (project.content.connectors.len(), project.content.connections.len());
     let answer = serde_json::json!({ "ok": true, "file": project.file, "connectors": connectors, "connections": connections });

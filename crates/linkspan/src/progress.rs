@@ -7,14 +7,12 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use linkspan_app::run::{Counter, Tally, rate};
 use linkspan_core::StreamName;
 use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{
-    tally::{Counter, Tally},
-    terminal::{Terminal, grouped, megabytes},
-};
+use crate::terminal::{Terminal, grouped, megabytes};
 
 /// More bars than this only flicker; the summary names every stream anyway.
 const MOST_BARS: usize = 16;
@@ -150,12 +148,6 @@ fn words(c: &Counter, elapsed: Duration) -> String {
         text.push_str("  committing");
     }
     text
-}
-
-/// Rows per second, as a whole number.
-pub fn rate(rows: u64, elapsed: Duration) -> u64 {
-    let seconds = elapsed.as_secs_f64();
-    if seconds < 1e-6 { 0 } else { (rows as f64 / seconds) as u64 }
 }
 
 fn span(seconds: f64) -> String {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::tree::{Node, Place};
+use self::tree::Node;
 
 /// A Linkspan project: systems by name, and what moves between them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -179,10 +179,11 @@ impl Project {
         Ok(Some(Declared::Typed { type_name, config: Box::new(config), place, type_place }))
     }
 
-    /// Where a field of a connector's config stands, for errors that name it.
-    pub fn place_of_field(&self, connector: &str, field: &str) -> Option<String> {
-        let config = self.root.get("connectors")?.get(connector)?.get("config")?;
-        config.place_of_key(field).map(|p: Place| p.at(&self.file))
+    /// Where the fields of a connector's config stand, for errors that name one.
+    pub fn places_of_fields(&self, connector: &str) -> BTreeMap<String, String> {
+        let config = self.root.get("connectors").and_then(|c| c.get(connector)?.get("config"));
+        let keys = config.map(Node::keys).unwrap_or_default();
+        keys.into_iter().map(|(key, place)| (key, place.at(&self.file))).collect()
     }
 
     /// An error about what stands at a path of the file.

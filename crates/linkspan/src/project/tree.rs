@@ -1,6 +1,6 @@
 //! YAML as a tree in which every value and key knows its line and column.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use linkspan_core::{Error, ErrorKind};
 use serde::{Deserialize, Deserializer, de};
@@ -200,9 +200,16 @@ impl Node {
         }
         at.place
     }
-    /// Where the key itself stands: `field` may be nested anywhere below; the first one found counts.
-    pub fn place_of_key(&self, field: &str) -> Option<Place> {
-        self.entries().iter().find_map(|e| if e.key == field { Some(e.place) } else { e.value.place_of_key(field) })
+    /// Where every key stands, here and anywhere below; of a key that stands several times the first one counts.
+    pub fn keys(&self) -> BTreeMap<String, Place> {
+        let mut keys = BTreeMap::new();
+        for entry in self.entries() {
+            keys.entry(entry.key.clone()).or_insert(entry.place);
+            for (key, place) in entry.value.keys() {
+                keys.entry(key).or_insert(place);
+            }
+        }
+        keys
     }
     /// The JSON that a config with this schema expects: a number written for a text field keeps its spelling, and a
     /// substituted text becomes the number or truth value that the schema asks for.
@@ -259,7 +266,7 @@ mod tests {
     fn every_value_and_key_knows_its_place() {
         let tree = parse("a:\n  b: [1, 007]\n  c: x\n", "p.yaml").unwrap();
         assert_eq!(tree.place_of(&["a", "c"]), Place { line: 3, column: 6 });
-        assert_eq!(tree.place_of_key("c"), Some(Place { line: 3, column: 3 }));
+        assert_eq!(tree.keys().get("c"), Some(&Place { line: 3, column: 3 }));
         let Some(Node { tree: Tree::List(items), .. }) = tree.get("a").unwrap().get("b") else { panic!("a list") };
         assert!(matches!(&items[1].tree, Tree::Number(_, s) if s == "007"));
         assert_eq!(items[1].to_json(&json!({"type": "string"})), json!("007"));

@@ -1,4 +1,4 @@
-//! Sees a run for the person, the log and the rejects file at once.
+//! Sees a run for those who watch, the log and the rejects file at once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use linkspan_engine::run::{Observer, StreamEnd, StreamOutcome};
 use linkspan_store::{Claim, Level, RunLog, Store};
 use serde_json::json;
 
-use crate::tally::Tally;
+use super::tally::Tally;
 
 /// The observer of a real run. It holds the claim, because only a claimed run has files.
 pub struct Watch {

@@ -100,6 +100,12 @@ impl Tally {
     }
 }
 
+/// Rows per second.
+pub fn rate(rows: u64, elapsed: Duration) -> u64 {
+    let seconds = elapsed.as_secs_f64();
+    if seconds < 1e-6 { 0 } else { (rows as f64 / seconds) as u64 }
+}
+
 /// A counter stays usable after a panic elsewhere.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -10,10 +10,7 @@ use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, Error
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{
-    project::{Declared, Project},
-    registry::Registry,
-};
+use crate::registry::Registry;
 
 /// A connector that could be opened.
 #[derive(Clone)]
@@ -22,8 +19,16 @@ pub struct Endpoint {
     config: Value,
     /// How the user called it: a URL without its password, or a name.
     pub shown: String,
-    /// The connector's name in the project file, and where its config stands there.
-    declared: Option<(String, String)>,
+    /// Where its config was written down, for errors about it.
+    declared: Option<Declared>,
+}
+
+/// Where a connector was declared: its name, the place of its config, and the places of the fields in it.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    pub name: String,
+    pub place: String,
+    pub fields: BTreeMap<String, String>,
 }
 
 impl Endpoint {
@@ -32,34 +37,28 @@ impl Endpoint {
         Self { kind, config, shown, declared: None }
     }
 
-    /// A name of the project file, a URL or a path.
-    pub fn find(text: &str, registry: &Registry, project: Option<&Project>) -> Result<Self> {
-        let Some(project) = project else { return Self::from_text(text, registry) };
-        let relative_to = project.folder();
-        let (mut endpoint, place) = match project.connector(text)? {
-            Some(Declared::Url { url, place }) => {
-                let found = Self::from_text(&url, registry).map_err(|e| e.with("place", &place).with("connector", text))?;
-                (Self { shown: text.to_owned(), ..found }, place)
-            }
-            Some(Declared::Typed { type_name, config, place, type_place }) => {
-                let (kind, config) = registry.typed(&type_name, config).map_err(|e| e.with("place", type_place).with("connector", text))?;
-                (Self { shown: text.to_owned(), ..Self::new(kind, config) }, place)
-            }
-            None => (Self::from_text(text, registry).map_err(|e| unknown_name(e, text, project))?, String::new()),
-        };
-        endpoint.resolve_path(relative_to);
-        if !place.is_empty() {
-            endpoint.declared = Some((text.to_owned(), place));
-        }
-        Ok(endpoint)
-    }
-
-    fn from_text(text: &str, registry: &Registry) -> Result<Self> {
+    /// A URL or a path.
+    pub fn from_text(text: &str, registry: &Registry) -> Result<Self> {
         let (kind, config) = registry.resolve(text)?;
         Ok(Self { shown: linkspan_core::mask_url(text), ..Self::new(kind, config) })
     }
 
-    fn resolve_path(&mut self, folder: &Path) {
+    /// The same end under the name that the user gave it.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { shown: name.into(), ..self }
+    }
+
+    /// The same end, with the place where it was written down.
+    pub fn declared(self, at: Declared) -> Self {
+        Self { declared: Some(at), ..self }
+    }
+
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// Relative paths mean this folder.
+    pub fn resolve_path(&mut self, folder: &Path) {
         if let Some(Value::String(path)) = self.config.get_mut("path")
             && is_local(path)
             && Path::new(path.as_str()).is_relative()
@@ -68,24 +67,22 @@ impl Endpoint {
         }
     }
 
-    /// Opens without I/O. A config that does not fit names its place in the project file.
-    pub fn open(&self, context: Context, project: Option<&Project>) -> Result<Arc<dyn Connector>> {
+    /// Opens without I/O. A config that does not fit names the place where it was written down.
+    pub fn open(&self, context: Context) -> Result<Arc<dyn Connector>> {
         self.kind.open(self.config.clone(), context).map_err(|e| {
-            let Some((name, place)) = &self.declared else { return e };
+            let Some(at) = &self.declared else { return e };
             let field = e.context().iter().find(|(k, _)| *k == "field").map(|(_, v)| v.clone());
-            let nearer = field.and_then(|f| project?.place_of_field(name, &f));
-            e.with("place", nearer.unwrap_or_else(|| place.clone())).with("connector", name)
+            let nearer = field.and_then(|f| at.fields.get(&f)).unwrap_or(&at.place).clone();
+            e.with("place", nearer).with("connector", &at.name)
         })
     }
 
-    pub fn open_source(&self, context: Context, project: Option<&Project>) -> Result<Arc<dyn Source>> {
-        let connector = self.open(context, project)?;
-        connector.source().ok_or_else(|| self.lacks(Role::Source))
+    pub fn open_source(&self, context: Context) -> Result<Arc<dyn Source>> {
+        self.open(context)?.source().ok_or_else(|| self.lacks(Role::Source))
     }
 
-    pub fn open_destination(&self, context: Context, project: Option<&Project>) -> Result<Arc<dyn Destination>> {
-        let connector = self.open(context, project)?;
-        connector.destination().ok_or_else(|| self.lacks(Role::Destination))
+    pub fn open_destination(&self, context: Context) -> Result<Arc<dyn Destination>> {
+        self.open(context)?.destination().ok_or_else(|| self.lacks(Role::Destination))
     }
 
     fn lacks(&self, role: Role) -> Error {
@@ -158,16 +155,6 @@ fn normal(path: &Path) -> PathBuf {
     out
 }
 
-fn unknown_name(e: Error, text: &str, project: &Project) -> Error {
-    let names = project.content.connectors.keys().map(String::as_str);
-    if text.contains(':') || text.contains('/') {
-        return e;
-    }
-    let fix = linkspan_core::suggest::did_you_mean(text, names)
-        .unwrap_or_else(|| "name a connector of this file under `connectors:`, or give a URL".into());
-    Error::new(ErrorKind::ConfigInvalid, format!("the project file has no connector `{text}`")).fix(fix)
-}
-
 /// Which connection two ends make. A name of the user's own makes it another one.
 pub fn connection_id(from: &Endpoint, to: &Endpoint, name: Option<&str>, here: &Path) -> Uuid {
     const LINKSPAN: Uuid = Uuid::from_u128(0x6c69_6e6b_7370_416e_8a5e_0a7d_4c1e_9b30);
@@ -184,21 +171,6 @@ pub fn derived_name(from: &Endpoint, to: &Endpoint, id: Uuid) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn id(from: &str, to: &str, here: &str) -> Uuid {
-        let registry = Registry::new();
-        let find = |text| Endpoint::find(text, &registry, None).unwrap();
-        connection_id(&find(from), &find(to), None, Path::new(here))
-    }
-
-    #[test]
-    fn a_password_makes_no_other_connection() {
-        let plain = id("faker:", "postgres://u@h/db?sslmode=require", "/a");
-        assert_eq!(plain, id("faker:", "postgres://u:p1@h/db?sslmode=require", "/a"));
-        assert_eq!(plain, id("faker:", "postgres://u:p2@h/db?sslmode=require", "/b"));
-        assert_ne!(plain, id("faker:", "postgres://u:p2@h/other?sslmode=require", "/a"));
-        assert_ne!(plain, id("faker:?seed=8", "postgres://u@h/db?sslmode=require", "/a"));
-    }
 
     #[test]
     fn paths_are_cleaned_by_their_text() {

@@ -1,0 +1,208 @@
+//! Carries a job out: opens both ends, plans, claims the run, lets the engine move the rows, and writes down how it ended.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result, Source, Stop, Stopper, StreamName, Target};
+use linkspan_engine::{
+    gate::PolicyGate,
+    plan::{self, Plan},
+    run::{Outcome, Run},
+};
+use linkspan_store::{Level, NewRun, RunId, RunResult, RunStatus, Store};
+use serde_json::json;
+
+use super::{
+    job::{Consent, Job},
+    report::Report,
+    tally::Tally,
+    watch::Watch,
+};
+
+/// Both ends, open and planned. Nothing is written yet.
+pub struct Prepared {
+    pub source: Arc<dyn Source>,
+    pub destination: Arc<dyn Destination>,
+    pub plan: Plan,
+}
+
+/// Opens both ends, reads what the source offers and plans. Touches nothing at the destination.
+pub async fn prepare(job: &Job, context: &Context, stop: &Stop) -> Result<Prepared> {
+    let source = job.from.open_source(context.clone())?;
+    let destination = job.to.open_destination(context.clone())?;
+    let discovered = unless_stopped(stop, source.discover()).await?;
+    let plan = match plan::plan(&discovered, &job.request, &destination.capability()) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(explained(e, job, source.as_ref()).await),
+        plan => plan?,
+    };
+    not_onto_itself(job, &plan)?;
+    Ok(Prepared { source, destination, plan })
+}
+
+/// A prepared job that holds its connection: nobody else runs it until this ends or is dropped.
+pub struct Claimed {
+    pub run: RunId,
+    pub plan: Plan,
+    /// What the run has done so far.
+    pub tally: Arc<Tally>,
+    name: String,
+    lost: Stop,
+    watch: Arc<Watch>,
+    engine: Run,
+}
+
+impl Prepared {
+    /// Claims the connection, after a reset where the user asked for one. `Conflict` while another run of it is going.
+    pub async fn claim(self, job: &Job, consent: Consent, store: Store, context: &Context) -> Result<Claimed> {
+        let connection = job.known_connection(&store).await?;
+        if consent.reset {
+            store.reset(connection, job.reset_of(&self.plan)).await?;
+        }
+        let claim = store.claim(connection, NewRun::new("sync", job.spec())).await?;
+        let (run, lost, fence, memory) = (claim.run_id(), claim.lost(), claim.fence(), claim.memory());
+        let tally = Arc::new(Tally::default());
+        let watch = Arc::new(Watch::new(tally.clone(), store, claim));
+        let engine = self.engine(job, consent, (connection, fence), memory, context, &watch);
+        let claimed = Claimed { run, plan: self.plan, tally, name: job.name.clone(), lost, watch, engine };
+        claimed.log_start(job);
+        Ok(claimed)
+    }
+
+    fn engine(
+        &self,
+        job: &Job,
+        consent: Consent,
+        (connection, fence): (ConnectionId, u64),
+        memory: Arc<dyn linkspan_core::Memory>,
+        context: &Context,
+        watch: &Arc<Watch>,
+    ) -> Run {
+        Run {
+            connection,
+            fence,
+            source: self.source.clone(),
+            gate: Arc::new(PolicyGate::new(job.policies.clone(), &self.destination.capability())),
+            destination: self.destination.clone(),
+            streams: self.plan.assignments.clone(),
+            memory,
+            settings: job.settings(consent),
+            context: context.clone(),
+            observer: watch.clone(),
+        }
+    }
+}
+
+impl Claimed {
+    /// The names of the streams that move.
+    pub fn streams(&self) -> Vec<String> {
+        self.plan.assignments.iter().map(|a| a.selected.stream.name.to_string()).collect()
+    }
+
+    fn log_start(&self, job: &Job) {
+        let fields = [("from", json!(job.from.shown)), ("to", json!(job.to.shown)), ("streams", json!(self.streams()))];
+        self.watch.log(Level::Info, "started", &fields);
+        self.plan.notes.iter().for_each(|note| linkspan_engine::run::Observer::note(self.watch.as_ref(), None, note));
+    }
+
+    /// Moves the rows until all is done, `stop` fires or the lease is lost. What became of each stream is in the moved run's
+    /// outcome; `Err` when the run as a whole broke.
+    pub async fn go(self, stop: &Stop) -> Moved {
+        let Self { run, plan, tally, name, lost, watch, engine } = self;
+        let started = Instant::now();
+        let outcome = stopped_by(stop, &lost, |stop| engine.run(stop)).await;
+        Moved { run, plan, tally, name, watch, outcome, elapsed: started.elapsed() }
+    }
+}
+
+/// A run whose rows have moved and whose end is not yet written down.
+pub struct Moved {
+    run: RunId,
+    plan: Plan,
+    tally: Arc<Tally>,
+    name: String,
+    watch: Arc<Watch>,
+    outcome: Result<Outcome>,
+    elapsed: Duration,
+}
+
+impl Moved {
+    /// Writes the end of the run down and gives the connection back.
+    pub async fn finish(self) -> Result<Report> {
+        let Self { run, plan, tally, name, watch, outcome, elapsed } = self;
+        let report = outcome.map(|o| Report::new(&name, run.to_string(), &plan.assignments, o, &tally, elapsed));
+        write_down(&watch, &report).await?;
+        report
+    }
+}
+
+/// Rows read from a table must not be written into it.
+fn not_onto_itself(job: &Job, plan: &Plan) -> Result<()> {
+    if !job.from.is_same_system(&job.to, &job.folder) {
+        return Ok(());
+    }
+    let onto_itself = plan.assignments.iter().find(|a| Target::from(&a.selected.stream.name) == a.target);
+    onto_itself.map_or(Ok(()), |a| {
+        Err(Error::new(ErrorKind::ConfigInvalid, "a stream would be written onto itself")
+            .with("stream", &a.selected.stream.name)
+            .fix("give it another name with --target, or another destination"))
+    })
+}
+
+/// A better reason than "not found" for a stream that was named, where the source knows one.
+async fn explained(e: Error, job: &Job, source: &dyn Source) -> Error {
+    let named = e.context().iter().find(|(k, _)| *k == "stream").map(|(_, name)| name.clone());
+    let asked = named.as_ref().or(job.request.streams.first());
+    for name in asked.into_iter().filter(|s| !s.contains('*')) {
+        if let Some(better) = source.missing(&StreamName::parse(name)).await {
+            return better;
+        }
+    }
+    e
+}
+
+/// Does a piece of work that has nothing to keep: a stop ends it.
+pub async fn unless_stopped<T>(stop: &Stop, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        result = work => result,
+        () = stop.wait() => Err(Error::new(ErrorKind::Canceled, "stopped before anything was moved").fix("run the same command again")),
+    }
+}
+
+/// Runs with a stop that fires when the person asks for it or when the run's lease is lost.
+async fn stopped_by<F, T>(user: &Stop, lost: &Stop, run: impl FnOnce(Stop) -> F) -> T
+where
+    F: Future<Output = T>,
+{
+    let (stopper, stop) = Stopper::new();
+    let running = run(stop);
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => return ended,
+        () = user.wait() => {}
+        () = lost.wait() => {}
+    }
+    stopper.stop();
+    running.await
+}
+
+/// That the lease was lost meanwhile is worth an error, anything else about the record is not.
+async fn write_down(watch: &Watch, outcome: &Result<Report>) -> Result<()> {
+    let result = match outcome {
+        Ok(report) => RunResult { status: report.verdict().status(), stats: report.to_json(), error: None },
+        Err(e) => {
+            watch.log(Level::Error, "failed", &[("error", e.to_json())]);
+            RunResult { status: RunStatus::Failed, stats: json!({}), error: Some(e.to_json()) }
+        }
+    };
+    let Some(claim) = watch.release() else { return Ok(()) };
+    match claim.finish(result).await {
+        Err(e) if e.kind() == ErrorKind::Conflict && outcome.is_ok() => Err(e),
+        Err(e) => {
+            tracing::warn!(error = %e, "the end of the run could not be written down");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}

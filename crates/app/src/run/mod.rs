@@ -1,0 +1,15 @@
+//! One run of a connection, from both ends to the written-down result. It knows no terminal and no face: who watches gets a tally,
+//! who ends it has a stop.
+
+mod endpoint;
+mod execute;
+mod job;
+mod report;
+mod tally;
+mod watch;
+
+pub use endpoint::{Declared, Endpoint, connection_id, derived_name};
+pub use execute::{Claimed, Moved, Prepared, prepare, unless_stopped};
+pub use job::{Consent, Job};
+pub use report::{Line, Report, Verdict, end_word, mode_word, write_word};
+pub use tally::{Counter, Tally, rate};

@@ -1,0 +1,108 @@
+//! Every connector type of this binary, and how a word on the command line or in a project file becomes an end of a connection.
+
+use linkspan_app::{
+    registry::Registry,
+    run::{Declared as At, Endpoint},
+};
+use linkspan_core::{Error, ErrorKind, Result};
+
+use crate::project::{Declared, Project};
+
+/// Every type, in catalog order.
+pub fn registry() -> Registry {
+    let mut all = linkspan_connectors::all();
+    all.extend(linkspan_lake_files::all());
+    Registry::of(all)
+}
+
+/// A name of the project file, a URL or a path.
+pub fn find(text: &str, registry: &Registry, project: Option<&Project>) -> Result<Endpoint> {
+    let Some(project) = project else { return Endpoint::from_text(text, registry) };
+    let (mut endpoint, place) = match project.connector(text)? {
+        Some(Declared::Url { url, place }) => {
+            let found = Endpoint::from_text(&url, registry).map_err(|e| e.with("place", &place).with("connector", text))?;
+            (found.named(text), place)
+        }
+        Some(Declared::Typed { type_name, config, place, type_place }) => {
+            let (kind, config) = registry.typed(&type_name, config).map_err(|e| e.with("place", type_place).with("connector", text))?;
+            (Endpoint::new(kind, config), place)
+        }
+        None => (Endpoint::from_text(text, registry).map_err(|e| unknown_name(e, text, project))?, String::new()),
+    };
+    endpoint.resolve_path(project.folder());
+    if place.is_empty() {
+        return Ok(endpoint);
+    }
+    Ok(endpoint.declared(At { name: text.to_owned(), place, fields: project.places_of_fields(text) }))
+}
+
+fn unknown_name(e: Error, text: &str, project: &Project) -> Error {
+    let names = project.content.connectors.keys().map(String::as_str);
+    if text.contains(':') || text.contains('/') {
+        return e;
+    }
+    let fix = linkspan_core::suggest::did_you_mean(text, names)
+        .unwrap_or_else(|| "name a connector of this file under `connectors:`, or give a URL".into());
+    Error::new(ErrorKind::ConfigInvalid, format!("the project file has no connector `{text}`")).fix(fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use linkspan_app::run::connection_id;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_scheme_names_the_nearest_and_all() {
+        let e = registry().resolve("fakr:").err().expect("unknown");
+        let fix = e.suggested_fix().unwrap();
+        assert!(fix.starts_with("did you mean \"faker\"?") && fix.contains("known:"), "{fix}");
+    }
+
+    #[test]
+    fn an_unknown_word_says_what_would_do() {
+        let e = registry().resolve("nothing-here").err().expect("unknown");
+        assert!(e.suggested_fix().unwrap().contains("write a URL"), "{e:?}");
+    }
+
+    #[test]
+    fn every_types_example_opens() {
+        for t in registry().types() {
+            let opened = t.open(t.spec.example.clone(), linkspan_core::Context::real());
+            assert!(opened.is_ok(), "{}: {:?}", t.spec.name, opened.err());
+        }
+    }
+
+    #[test]
+    fn no_two_types_share_a_name_or_a_scheme() {
+        let registry = registry();
+        let mut words: Vec<String> =
+            registry.types().iter().flat_map(|t| std::iter::once(&t.spec.name).chain(&t.spec.aliases)).map(|s| s.to_string()).collect();
+        words.sort();
+        let before = words.len();
+        words.dedup();
+        assert_eq!(before, words.len());
+        let mut schemes = registry.schemes();
+        schemes.sort_unstable();
+        let before = schemes.len();
+        schemes.dedup();
+        assert_eq!(before, schemes.len(), "{schemes:?}");
+    }
+
+    fn id(from: &str, to: &str, here: &str) -> uuid::Uuid {
+        let registry = registry();
+        let find = |text| find(text, &registry, None).unwrap();
+        connection_id(&find(from), &find(to), None, Path::new(here))
+    }
+
+    #[test]
+    fn a_password_makes_no_other_connection() {
+        let plain = id("faker:", "postgres://u@h/db?sslmode=require", "/a");
+        assert_eq!(plain, id("faker:", "postgres://u:p1@h/db?sslmode=require", "/a"));
+        assert_eq!(plain, id("faker:", "postgres://u:p2@h/db?sslmode=require", "/b"));
+        assert_ne!(plain, id("faker:", "postgres://u:p2@h/other?sslmode=require", "/a"));
+        assert_ne!(plain, id("faker:?seed=8", "postgres://u@h/db?sslmode=require", "/a"));
+    }
+}
