@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use linkspan_core::{Context, Result};
 use linkspan_store::Store;
-use serde_json::Value;
 
-use crate::{caller::CallContext, catalog::Catalog, operation::Reply};
+use crate::catalog::Catalog;
 
 /// Cheap to share: made once by the binary, handed to every operation.
 pub struct App {
@@ -41,10 +40,5 @@ pub enum Mode {
 impl App {
     pub async fn open(store: Store, catalog: Catalog, context: Context, settings: Settings) -> Result<Arc<Self>> {
         Ok(Arc::new(Self { store, catalog, context, settings }))
-    }
-
-    /// The answer that was given to the same `Idempotency-Key` before. `Conflict` when the key came with another request.
-    pub(crate) async fn remembered(&self, _context: &mut CallContext, _input: &Value) -> Result<Option<Reply>> {
-        Ok(None)
     }
 }

@@ -193,8 +193,6 @@ pub struct CallContext {
     pub idempotency_key: Option<String>,
     /// The row that is called; set by [`Operation::call`](crate::Operation::call).
     pub operation: &'static str,
-    /// BLAKE3 of operation and input, for the idempotency row; set by [`Operation::call`](crate::Operation::call).
-    pub request_hash: Option<String>,
 }
 
 /// The project that everything belongs to when nobody says another.
@@ -202,7 +200,7 @@ pub const DEFAULT_PROJECT: &str = "default";
 
 impl CallContext {
     pub fn new(caller: Caller, project: impl Into<String>) -> Self {
-        Self { caller, project: project.into(), if_match: None, idempotency_key: None, operation: "", request_hash: None }
+        Self { caller, project: project.into(), if_match: None, idempotency_key: None, operation: "" }
     }
     pub fn local() -> Self {
         Self::new(Caller::local(), DEFAULT_PROJECT)

@@ -212,14 +212,11 @@ impl Operation {
     pub fn admit(&self, context: &CallContext) -> Result<()> {
         self.access.admit(&context.caller, self.name)
     }
-    /// Calls it: rights first, then the remembered answer of the same `Idempotency-Key`, then the handler.
+    /// Calls it: rights first, then the handler. The answers of an `Idempotency-Key` are not remembered yet.
     pub async fn call(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<Reply> {
         self.admit(&context)?;
         let Run::Call(run) = &self.run else { return Err(not_a_call(self.name)) };
         context.operation = self.name;
-        if let Some(answer) = app.remembered(&mut context, &input).await? {
-            return Ok(answer);
-        }
         run(app, context, input).await
     }
     pub async fn watch(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<BoxStream<'static, Result<Value>>> {
