@@ -191,7 +191,9 @@ impl Reader<'_> {
         self.depth = 1;
         self.space();
         let last = lines.rfind('\n').map_or("", |at| &lines[at + 1..]);
-        if self.rest.is_empty() && last.starts_with([' ', '\t']) && last.trim_matches([' ', '\t', '\x0c']).is_empty() {
+        // A form feed sets the column back.
+        let last = last.rsplit('\x0c').next().unwrap_or_default();
+        if self.rest.is_empty() && !last.is_empty() && last.trim_matches([' ', '\t']).is_empty() {
             self.rest = last;
         }
     }
