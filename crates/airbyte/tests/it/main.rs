@@ -5,8 +5,8 @@ use serde_json::Value;
 
 fn vectors(name: &str) -> Vec<Value> {
     let path = format!("{}/tests/vectors/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let text = std::fs::read_to_string(path).expect("the vectors are in the repository");
+    text.lines().map(|line| serde_json::from_str(line).expect("a vector is one line of JSON")).collect()
 }
 
 /// Collects what differs, so that one run shows all of it.
