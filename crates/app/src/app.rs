@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use linkspan_core::{Context, Result};
+use linkspan_core::Context;
 use linkspan_store::Store;
 
-use crate::catalog::Catalog;
+use crate::registry::Registry;
 
 /// Cheap to share: made once by the binary, handed to every operation.
 pub struct App {
     pub store: Store,
-    pub catalog: Catalog,
+    pub registry: Registry,
     /// Lent to every connector that is opened.
     pub context: Context,
     pub settings: Settings,
@@ -38,7 +38,7 @@ pub enum Mode {
 }
 
 impl App {
-    pub async fn open(store: Store, catalog: Catalog, context: Context, settings: Settings) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { store, catalog, context, settings }))
+    pub fn new(store: Store, registry: Registry, context: Context, settings: Settings) -> Arc<Self> {
+        Arc::new(Self { store, registry, context, settings })
     }
 }

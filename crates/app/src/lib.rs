@@ -6,7 +6,6 @@
 
 mod app;
 mod caller;
-pub mod catalog;
 pub mod health;
 mod operation;
 pub mod registry;
