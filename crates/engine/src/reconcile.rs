@@ -196,6 +196,7 @@ mod tests {
             scopes: number.map(|n| (scope(), at(generation, n))).into_iter().collect(),
             generations: [(a(), Generation { number: generation, complete })].into(),
             known: number.is_some(),
+            ..Remembered::default()
         }
     }
     fn recall(held: Option<Recalled>, published: Option<u64>) -> Option<Recall> {

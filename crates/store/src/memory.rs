@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
-use linkspan_core::{Commit, Error, ErrorKind, Generation, Memory, Recalled, Remembered, Result, Scope, StreamName};
+use linkspan_core::{Commit, Error, ErrorKind, Generation, Memory, Recalled, Remembered, Result, Scope, StreamName, Target};
 use uuid::Uuid;
 
 use crate::{
@@ -37,9 +37,10 @@ impl RunMemory {
 impl Memory for RunMemory {
     async fn load(&self) -> Result<Remembered> {
         match self.link.ask(Request::Load { connection: self.key.connection }).await? {
-            Reply::Memory { positions, generations, known } => Ok(Remembered {
+            Reply::Memory { positions, generations, targets, known } => Ok(Remembered {
                 scopes: positions.into_iter().map(|p| (p.scope, p.recalled)).collect(),
                 generations: generations.into_iter().collect(),
+                targets: targets.into_iter().collect(),
                 known,
             }),
             _ => Err(unexpected()),
@@ -51,6 +52,10 @@ impl Memory for RunMemory {
         let Reply::Generation(number) = self.change(request).await? else { return Err(unexpected()) };
         self.link.failpoints().hit("store.generation.after").await?;
         Ok(number)
+    }
+    async fn aim(&self, targets: &BTreeMap<StreamName, Target>) -> Result<()> {
+        let targets = targets.iter().map(|(s, t)| (s.clone(), t.clone())).collect();
+        self.change(Request::Aim { by: self.key, targets }).await.map(drop)
     }
     async fn save(&self, commits: &[Commit]) -> Result<()> {
         if let Some(stale) = commits.iter().find(|c| c.fence != self.key.fence) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use linkspan_core::{Commit, ConnectionId, Generation, Recalled, Scope, StreamName};
+use linkspan_core::{Commit, ConnectionId, Generation, Recalled, Scope, StreamName, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -52,6 +52,11 @@ pub enum Request {
         by: LeaseKey,
         stream: StreamName,
         id: Uuid,
+    },
+    /// Where the newest generations of these streams go.
+    Aim {
+        by: LeaseKey,
+        targets: Vec<(StreamName, Target)>,
     },
     Save {
         by: LeaseKey,
@@ -149,7 +154,7 @@ pub enum Reply {
     Claimed { fence: u64, started_at_ms: i64 },
     Held(Vec<RunId>),
     Generation(u64),
-    Memory { positions: Vec<PositionRecord>, generations: Vec<(StreamName, Generation)>, known: bool },
+    Memory { positions: Vec<PositionRecord>, generations: Vec<(StreamName, Generation)>, targets: Vec<(StreamName, Target)>, known: bool },
     Positions(Vec<PositionRecord>),
     Runs(Vec<RunRecord>),
     Schemas(Vec<SchemaRecord>),

@@ -233,6 +233,9 @@ impl Memory for ChaosMemory {
     async fn draw_generation(&self, stream: &StreamName) -> Result<u64> {
         self.1.around("memory.draw_generation", self.0.draw_generation(stream)).await
     }
+    async fn aim(&self, targets: &BTreeMap<StreamName, Target>) -> Result<()> {
+        self.1.around("memory.aim", self.0.aim(targets)).await
+    }
     async fn save(&self, commits: &[Commit]) -> Result<()> {
         self.1.around("memory.save", self.0.save(commits)).await
     }

@@ -58,6 +58,12 @@ async fn prepare(run: Run) -> Result<Arc<Pipe>> {
     }
     let mut due: BTreeSet<StreamName> =
         run.streams.iter().filter(|a| needs_generation(&start, a)).map(|a| a.selected.stream.name.clone()).collect();
+    for (assignment, before) in moved_targets(&run, &remembered.targets) {
+        let stream = &assignment.selected.stream.name;
+        let text = format!("it was written to {before} and goes to {} now: it is read from its start", assignment.target);
+        run.observer.note(Some(stream), &text);
+        due.insert(stream.clone());
+    }
     let generations: BTreeMap<StreamName, u64> = start.generations.iter().map(|(s, g)| (s.clone(), g.number)).collect();
     let pipe = Arc::new(Pipe::new(run, start.scopes, generations));
     for stream in without_table(&pipe, &due).await? {
@@ -66,9 +72,22 @@ async fn prepare(run: Run) -> Result<Arc<Pipe>> {
     }
     // Side by side, so that the store can put many of them into one commit.
     let draw = |(pipe, stream): (Arc<Pipe>, StreamName)| async move { pipe.draw(&stream).await };
-    let draws: Vec<_> = due.into_iter().map(|stream| draw((pipe.clone(), stream))).collect();
+    let draws: Vec<_> = due.iter().map(|stream| draw((pipe.clone(), stream.clone()))).collect();
     stream::iter(draws).buffer_unordered(64).try_collect::<Vec<u64>>().await?;
+    aim(&pipe, &remembered.targets, &due).await?;
     Ok(pipe)
+}
+
+/// Streams whose rows went elsewhere so far: what is new of them would be all that ever came to the new target.
+fn moved_targets<'a>(run: &'a Run, known: &'a BTreeMap<StreamName, Target>) -> impl Iterator<Item = (&'a Assignment, &'a Target)> {
+    run.streams.iter().filter_map(|a| Some((a, known.get(&a.selected.stream.name).filter(|before| **before != a.target)?)))
+}
+
+/// Remembers where the rows go, before the first of them does.
+async fn aim(pipe: &Pipe, known: &BTreeMap<StreamName, Target>, drawn: &BTreeSet<StreamName>) -> Result<()> {
+    let is_news = |(stream, a): &(&StreamName, &Assignment)| drawn.contains(*stream) || known.get(*stream) != Some(&a.target);
+    let targets: BTreeMap<_, _> = pipe.assignments.iter().filter(is_news).map(|(s, a)| (s.clone(), a.target.clone())).collect();
+    if targets.is_empty() { Ok(()) } else { pipe.run.memory.aim(&targets).await }
 }
 
 /// Streams that go on where they stood, in a table that somebody took away with all its rows. Only new rows would come into the next

@@ -4,7 +4,7 @@ use linkspan_core::{ConnectionId, ErrorKind, Memory, ReadMode::*, Scope, WriteMo
 use linkspan_engine::run::{Accept, StreamEnd};
 use linkspan_testkit::fakes::{FakeDestination, ScriptLane, ScriptSource};
 
-use crate::rig::{CONNECTION, Rig, assignment, failure, name};
+use crate::rig::{CONNECTION, Rig, assignment, failure, name, target};
 
 fn slices(n: i64) -> Vec<ScriptLane> {
     vec![ScriptLane::rows(&name("a"), n, 10)]
@@ -63,6 +63,22 @@ async fn a_full_read_that_was_killed_before_its_publish_is_read_again() {
     let outcome = rig.complete().await;
     assert_eq!((outcome.streams[&name("a")].read_rows, outcome.streams[&name("a")].generation), (30, 2), "the staged read was published");
     assert_eq!(rig.ids("a"), range(30));
+}
+
+/// What is new of a stream would be all that another target ever gets.
+#[tokio::test(start_paused = true)]
+async fn another_target_is_filled_from_the_start() {
+    for (read, write) in [(Incremental, Append), (Incremental, Merge), (Full, Append), (Full, Replace)] {
+        let mut rig = rig(read, write);
+        rig.complete().await;
+        rig.script.script(slices(5));
+        rig.streams[0].target = target("b");
+        rig.complete().await;
+        assert_eq!(rig.ids("b"), range(50), "{read:?} {write:?}");
+        assert_eq!(rig.ids("a"), range(30), "{read:?} {write:?}: what stands there stays");
+        let outcome = rig.complete().await;
+        assert_eq!(outcome.streams[&name("a")].read_rows, if read == Full { 50 } else { 0 }, "{read:?} {write:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,24 @@ fn another_selection_shares_the_connection_and_another_name_does_not() {
 }
 
 #[test]
+fn another_target_is_filled_from_the_start() {
+    let place = Place::new();
+    let sync = |more: &[&str]| {
+        let args = [&["sync", SMALL, "sqlite:./shop.db", "--stream", "orders", "--mode", "incremental", "--output", "json"], more].concat();
+        place.run(&args).succeeds()
+    };
+    sync(&[]);
+    let moved = sync(&["--target", "sales"]);
+    assert!(moved.text().contains("it was written to orders and goes to sales now"), "{}", moved.text());
+    assert_eq!(place.sqlite("shop.db", "SELECT (SELECT count(*) >= 8000 FROM sales), (SELECT count(*) FROM orders)"), "1|8000");
+    let again = sync(&["--target", "sales"]).summary();
+    assert!(counts(&again, "orders").0 < 400, "{again:#}");
+    let back = sync(&[]).summary();
+    assert!(counts(&back, "orders").0 >= 8000, "{back:#}");
+    assert_eq!(place.sqlite("shop.db", "SELECT count(*) = count(DISTINCT id) FROM orders"), "1");
+}
+
+#[test]
 fn the_folder_one_stands_in_does_not_matter() {
     let place = Place::new();
     std::fs::create_dir(place.path("sub")).unwrap();

@@ -29,6 +29,7 @@ pub(crate) async fn apply(sql: &mut dyn Sql, request: Request) -> Result<Reply> 
         Request::Runs { filter } => runs::list(sql, filter).await,
         Request::GetRun { run } => runs::get(sql, run).await,
         Request::DrawGeneration { by, stream, id } => positions::draw_generation(sql, by, &stream, id).await,
+        Request::Aim { by, targets } => positions::aim(sql, by, targets).await,
         Request::Save { by, commits } => positions::save(sql, by, commits).await,
         Request::Complete { by, stream, generation } => positions::complete(sql, by, &stream, generation).await,
         Request::Adopt { by, scopes, generations } => positions::adopt(sql, by, scopes, generations).await,

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use linkspan_core::{Commit, ConnectionId, Error, ErrorKind, Generation, Recalled, Result, Scope, State, StreamName};
+use linkspan_core::{Commit, ConnectionId, Error, ErrorKind, Generation, Recalled, Result, Scope, State, StreamName, Target};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ pub(super) async fn draw_generation(sql: &mut dyn Sql, by: LeaseKey, stream: &St
 async fn draw(sql: &mut dyn Sql, connection: ConnectionId, stream: &str, id: Uuid) -> Result<u64> {
     const DRAWN: &str = "select number from generations where connection = $1 and stream = $2 and drawn_by = $3";
     const DRAW: &str = "insert into generations (connection, stream, number, complete, drawn_by) values ($1, $2, 1, 0, $3) \
-        on conflict (connection, stream) do update set number = generations.number + 1, complete = 0, drawn_by = excluded.drawn_by \
+        on conflict (connection, stream) do update set number = generations.number + 1, complete = 0, drawn_by = excluded.drawn_by, target = null \
         returning number";
     const FORGET: &str = "delete from scopes where connection = $1 and stream = $2";
     let key: [Param; 3] = [connection.to_string().into(), stream.into(), id.to_string().into()];
@@ -37,6 +37,16 @@ async fn draw(sql: &mut dyn Sql, connection: ConnectionId, stream: &str, id: Uui
     let number = rows.first().ok_or_else(|| Error::new(ErrorKind::Internal, "a generation was drawn but not answered"))?.count(0)?;
     sql.execute(FORGET, &key[..2]).await?;
     Ok(number)
+}
+
+/// Where the newest generations of these streams go.
+pub(super) async fn aim(sql: &mut dyn Sql, by: LeaseKey, targets: Vec<(StreamName, Target)>) -> Result<Reply> {
+    const AIM: &str = "update generations set target = $1 where connection = $2 and stream = $3";
+    check_lease(sql, by).await?;
+    for (stream, target) in targets {
+        sql.execute(AIM, &[Param::json(&target)?, by.connection.to_string().into(), stream_key(&stream).into()]).await?;
+    }
+    Ok(Reply::Done)
 }
 
 /// Where a scope stands. The state stays the text it was saved as: numbers in it are compared exactly.
@@ -147,7 +157,8 @@ pub(super) async fn adopt(
     generations: Vec<(StreamName, Generation)>,
 ) -> Result<Reply> {
     const PUT: &str = "insert into generations (connection, stream, number, complete, drawn_by) values ($1, $2, $3, $4, '') \
-        on conflict (connection, stream) do update set number = excluded.number, complete = excluded.complete, drawn_by = ''";
+        on conflict (connection, stream) do update set number = excluded.number, complete = excluded.complete, drawn_by = '', \
+        target = case when generations.number = excluded.number then generations.target end";
     check_lease(sql, by).await?;
     for (stream, generation) in generations {
         let key = stream_key(&stream).into();
@@ -216,13 +227,17 @@ pub(super) async fn list(sql: &mut dyn Sql, connection: ConnectionId) -> Result<
 }
 
 pub(super) async fn load(sql: &mut dyn Sql, connection: ConnectionId) -> Result<Reply> {
-    const GENERATIONS: &str = "select stream, number, complete from generations where connection = $1 order by stream";
+    const GENERATIONS: &str = "select stream, number, complete, target from generations where connection = $1 order by stream";
     let record = connections::by_id(sql, connection).await?.ok_or_else(|| no_connection(connection))?;
     let positions = positions(sql, connection).await?;
     let rows = sql.query(GENERATIONS, &[connection.to_string().into()]).await?;
-    let read = |row: &Row| Ok((stream_of(row.text(0)?)?, Generation { number: row.count(1)?, complete: row.flag(2)? }));
-    let generations = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Reply::Memory { positions, generations, known: record.known })
+    let (mut generations, mut targets) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let stream = stream_of(row.text(0)?)?;
+        generations.push((stream.clone(), Generation { number: row.count(1)?, complete: row.flag(2)? }));
+        targets.extend(row.optional(3, Row::json)?.map(|target| (stream, target)));
+    }
+    Ok(Reply::Memory { positions, generations, targets, known: record.known })
 }
 
 pub(super) async fn schema_history(sql: &mut dyn Sql, connection: ConnectionId, stream: &StreamName) -> Result<Reply> {

@@ -38,6 +38,7 @@ suite!(
     a_saved_position_comes_back_as_it_was,
     saves_repeat_but_never_go_back,
     a_drawn_generation_forgets_its_stream_and_only_that,
+    a_generation_keeps_its_target_and_a_new_one_has_none_yet,
     adoption_goes_either_way,
     a_reset_outranks_what_destinations_recall,
     schemas_are_kept_when_they_differ,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arrow_schema::{DataType, Field, Schema};
 use futures::future::join_all;
-use linkspan_core::{Commit, ErrorKind, Generation, Recalled, Scope, State};
+use linkspan_core::{Commit, ErrorKind, Generation, Recalled, Scope, State, Target};
 use linkspan_store::{
     LeaseKey, NewConnection, Options, Reply, Request, ResetOf, RunFilter, RunId, RunLogRecord, RunResult, RunStatus, schema_text,
 };
@@ -259,6 +259,24 @@ pub async fn a_drawn_generation_forgets_its_stream_and_only_that(desk: &Desk) {
     memory.save(&[commit(&claim, part("a", "1"), 2, 1, 1)]).await.unwrap();
 }
 
+pub async fn a_generation_keeps_its_target_and_a_new_one_has_none_yet(desk: &Desk) {
+    let seat = desk.open().await;
+    let (_, claim) = claimed(&seat.store, "x").await;
+    let memory = claim.memory();
+    let targets = async || claim.memory().load().await.unwrap().targets;
+    memory.draw_generation(&stream("a")).await.unwrap();
+    memory.draw_generation(&stream("b")).await.unwrap();
+    let aimed = BTreeMap::from([(stream("a"), Target { namespace: Some("shop".into()), name: "orders".into() })]);
+    memory.aim(&aimed).await.unwrap();
+    memory.complete(&stream("a"), 1).await.unwrap();
+    assert_eq!(targets().await, aimed);
+    let same = BTreeMap::from([(stream("a"), Generation { number: 1, complete: false })]);
+    memory.adopt(&BTreeMap::new(), &same).await.unwrap();
+    assert_eq!(targets().await, aimed, "the same generation goes where it went");
+    memory.draw_generation(&stream("a")).await.unwrap();
+    assert_eq!(targets().await, BTreeMap::new());
+}
+
 pub async fn adoption_goes_either_way(desk: &Desk) {
     let seat = desk.open().await;
     let (_, claim) = claimed(&seat.store, "x").await;
@@ -363,6 +381,7 @@ pub async fn every_change_may_be_asked_twice(desk: &Desk) {
     assert_eq!(draw(Uuid::now_v7()).await, Reply::Generation(2));
     let state = State::new(1, json!({"at": 0.1 + 0.2}));
     let commit = Commit { connection, scope: scope("t"), generation: 2, fence, previous: 0, number: 1, state: state.clone() };
+    twice(Request::Aim { by, targets: vec![(stream("t"), Target::from(&stream("elsewhere")))] }).await;
     twice(Request::Save { by, commits: vec![commit] }).await;
     twice(Request::Complete { by, stream: stream("t"), generation: 2 }).await;
     let scopes = BTreeMap::from([(scope("u"), Recalled { generation: 4, number: 2, state })]);

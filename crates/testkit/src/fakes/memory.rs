@@ -7,7 +7,7 @@ use std::{
 
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
-use linkspan_core::{Commit, Error, ErrorKind, Generation, Memory, Recalled, Remembered, Result, Scope, StreamName};
+use linkspan_core::{Commit, Error, ErrorKind, Generation, Memory, Recalled, Remembered, Result, Scope, StreamName, Target};
 
 /// A memory that can lose its lease, be wiped, and be set back to a backup.
 #[derive(Default)]
@@ -85,10 +85,14 @@ impl Memory for FakeMemory {
         self.write(|kept| {
             let remembered = &mut kept.remembered;
             remembered.scopes.retain(|scope, _| scope.stream() != Some(stream));
+            remembered.targets.remove(stream);
             let generation = remembered.generations.entry(stream.clone()).or_default();
             *generation = Generation { number: generation.number + 1, complete: false };
             generation.number
         })
+    }
+    async fn aim(&self, targets: &BTreeMap<StreamName, Target>) -> Result<()> {
+        self.write(|kept| kept.remembered.targets.extend(targets.clone()))
     }
     async fn save(&self, commits: &[Commit]) -> Result<()> {
         self.write(|kept| {

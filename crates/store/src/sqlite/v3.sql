@@ -1,0 +1,1 @@
+alter table generations add column target text;
