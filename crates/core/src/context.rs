@@ -84,6 +84,7 @@ impl Net for SystemNet {
         match tokio::time::timeout(within, tokio::net::TcpStream::connect((host, port))).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).ok();
+                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive()).ok();
                 Ok(Box::pin(stream))
             }
             Ok(Err(e)) => Err(Error::new(ErrorKind::Unavailable, "the host cannot be reached")
@@ -104,6 +105,15 @@ impl Net for SystemNet {
             Err(_) => Err(no_answer(&place, within)),
         }
     }
+}
+
+/// A peer that went away without a word (a restarted firewall, a pulled cable) is noticed after two minutes. It also keeps quiet
+/// connections, such as a source's while the destination works, from being forgotten by what stands between.
+fn keepalive() -> socket2::TcpKeepalive {
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    #[cfg(not(windows))]
+    let keepalive = keepalive.with_retries(6);
+    keepalive
 }
 
 fn no_answer(place: &str, within: Duration) -> Error {

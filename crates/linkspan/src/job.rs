@@ -7,7 +7,10 @@ use linkspan_app::{
     run::{Endpoint, Job, connection_id, derived_name},
 };
 use linkspan_core::{Error, ErrorKind, Result};
-use linkspan_engine::{gate::Policies, plan::Request};
+use linkspan_engine::{
+    gate::Policies,
+    plan::{Choice, Request},
+};
 
 use crate::{
     cli, ends,
@@ -92,7 +95,7 @@ fn of_entry(name: String, entry: ConnectionEntry, (from, to): (Endpoint, Endpoin
 fn request(flags: &cli::Request, entry: &ConnectionEntry) -> Request {
     let either = |flag: &Vec<String>, file: &Vec<String>| if flag.is_empty() { file.clone() } else { flag.clone() };
     Request {
-        streams: either(&flags.streams, &entry.streams),
+        streams: streams(flags, entry),
         mode: flags.mode.or(entry.mode),
         cursor: flags.cursor.clone().or_else(|| entry.cursor.clone()),
         write: flags.write.or(entry.write),
@@ -100,6 +103,22 @@ fn request(flags: &cli::Request, entry: &ConnectionEntry) -> Request {
         target: flags.target.clone().or_else(|| entry.target.clone()),
         swap: flags.swap.or(entry.swap).unwrap_or_default(),
     }
+}
+
+/// The file's entries, but for what a flag says for all of them; or those that are named by flags, with what the file says of them.
+fn streams(flags: &cli::Request, entry: &ConnectionEntry) -> Vec<Choice> {
+    let said_of = |name: &String| entry.streams.iter().find(|c| c.name == *name).cloned().unwrap_or_else(|| Choice::from(name.as_str()));
+    let mut streams = if flags.streams.is_empty() { entry.streams.clone() } else { flags.streams.iter().map(said_of).collect() };
+    for Choice { own, .. } in &mut streams {
+        own.mode = own.mode.filter(|_| flags.mode.is_none());
+        own.cursor = own.cursor.take().filter(|_| flags.cursor.is_none());
+        own.write = own.write.filter(|_| flags.write.is_none());
+        own.target = own.target.take().filter(|_| flags.target.is_none());
+        if !flags.key.is_empty() {
+            own.key.clear();
+        }
+    }
+    streams
 }
 
 fn concurrency(asked: Option<u16>) -> usize {

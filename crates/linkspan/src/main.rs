@@ -14,27 +14,29 @@ mod job;
 mod progress;
 mod project;
 mod report;
+mod settings;
 mod sync;
 mod terminal;
 
 use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
-use clap::{CommandFactory, Parser, error::ErrorKind as Usage};
+use clap::{CommandFactory, FromArgMatches, error::ErrorKind as Usage};
 use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
 
 use crate::{
     cli::{Cli, Common, Project, Verb},
     errors::Exit,
-    terminal::Terminal,
+    terminal::{ColorChoice, OutputChoice, Terminal},
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(e) => return usage(&e),
+    let cli = match parse() {
+        Ok(Ok(cli)) => cli,
+        Ok(Err(e)) => return usage(&e),
+        Err(e) => return ExitCode::from(errors::report(&e, &Terminal::new(OutputChoice::default(), ColorChoice::default())).0),
     };
     let terminal = Arc::new(Terminal::new(cli.common.output, cli.common.color));
     speak(&cli.common);
@@ -45,6 +47,16 @@ fn main() -> ExitCode {
         Err(_) => Exit::INTERNAL,
     };
     ExitCode::from(exit.0)
+}
+
+/// The command line over the environment over the settings file. `linkspan connect ...` is the same as `linkspan ...`.
+fn parse() -> Result<std::result::Result<Cli, clap::Error>> {
+    let mut args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|first| first == "connect") {
+        args.remove(1);
+    }
+    let command = settings::with_file(Cli::command())?;
+    Ok(command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)))
 }
 
 /// A panic names its place, not its text: that could hold a row's values.

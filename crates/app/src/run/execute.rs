@@ -153,7 +153,7 @@ fn not_onto_itself(job: &Job, plan: &Plan) -> Result<()> {
 /// A better reason than "not found" for a stream that was named, where the source knows one.
 async fn explained(e: Error, job: &Job, source: &dyn Source) -> Error {
     let named = e.context().iter().find(|(k, _)| *k == "stream").map(|(_, name)| name.clone());
-    let asked = named.as_ref().or(job.request.streams.first());
+    let asked = named.as_ref().or(job.request.streams.first().map(|c| &c.name));
     for name in asked.into_iter().filter(|s| !s.contains('*')) {
         if let Some(better) = source.missing(&StreamName::parse(name)).await {
             return better;

@@ -1,5 +1,6 @@
 //! A plan: which streams are read how, and where their rows go. Pure decisions over what was discovered.
 
+mod choice;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use linkspan_core::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use choice::{Choice, Own};
 pub use select::matches;
 
 use crate::run::Assignment;
@@ -22,8 +24,8 @@ const USUAL_CURSORS: [&str; 4] = ["updated_at", "modified_at", "last_modified", 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
-    /// Names or patterns (`public.*`, `orders`, `*`); empty means all.
-    pub streams: Vec<String>,
+    /// Names or patterns (`public.*`, `orders`, `*`), each with what differs for it; empty means all.
+    pub streams: Vec<Choice>,
     pub mode: Option<ReadMode>,
     pub cursor: Option<String>,
     pub write: Option<WriteMode>,
@@ -43,15 +45,16 @@ pub struct Plan {
 /// Resolves patterns, modes, cursors, keys and targets (DESIGN section 6, "Settled").
 pub fn plan(discovered: &[Stream], request: &Request, capability: &Capability) -> Result<Plan> {
     let chosen = select::select(discovered, &request.streams)?;
-    let several = chosen.len() > 1 || request.streams.is_empty() || request.streams.iter().any(|p| p.contains('*'));
+    let several = chosen.len() > 1 || request.streams.is_empty() || request.streams.iter().any(|c| c.name.contains('*'));
     let mut notes = Vec::new();
     if request.cursor.is_some() && request.mode.unwrap_or(ReadMode::Full) == ReadMode::Full {
         notes.push("a full read uses no cursor: add --mode incremental to read only what is new".to_owned());
     }
     let mut assignments = Vec::with_capacity(chosen.len());
     for stream in chosen {
-        let target = target(stream, request.target.as_deref(), several)?;
-        assignments.push(assign(stream, request, capability, target, &mut notes).map_err(|e| e.with("stream", &stream.name))?);
+        let (request, alone) = request.of(&stream.name);
+        let target = target(stream, request.target.as_deref(), several && !alone)?;
+        assignments.push(assign(stream, &request, capability, target, &mut notes).map_err(|e| e.with("stream", &stream.name))?);
     }
     one_stream_per_target(&assignments)?;
     Ok(Plan { assignments, notes })

@@ -2,14 +2,16 @@
 
 use linkspan_core::{Error, ErrorKind, Result, Stream, StreamName, suggest};
 
+use super::Choice;
+
 /// The streams that the patterns mean, in the order in which they were discovered. No pattern means all of them.
-pub fn select<'a>(discovered: &'a [Stream], patterns: &[String]) -> Result<Vec<&'a Stream>> {
+pub fn select<'a>(discovered: &'a [Stream], patterns: &[Choice]) -> Result<Vec<&'a Stream>> {
     if discovered.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, "the source has no streams that this login can see")
             .fix("check the database or path, and that the login may read there"));
     }
     let mut chosen = vec![patterns.is_empty(); discovered.len()];
-    for pattern in patterns {
+    for Choice { name: pattern, .. } in patterns {
         let hits: Vec<usize> = (0..discovered.len()).filter(|i| matches(pattern, &discovered[*i].name)).collect();
         match hits.as_slice() {
             [] => return Err(not_found(pattern, discovered)),

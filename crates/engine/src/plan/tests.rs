@@ -47,7 +47,7 @@ fn everything() -> Capability {
     can(&[WriteMode::Append, WriteMode::Replace, WriteMode::Merge])
 }
 fn request(streams: &[&str]) -> Request {
-    Request { streams: streams.iter().map(|s| (*s).to_owned()).collect(), ..Request::default() }
+    Request { streams: streams.iter().map(|s| Choice::from(*s)).collect(), ..Request::default() }
 }
 fn made(request: &Request) -> Plan {
     plan(&shop(), request, &everything()).unwrap()
@@ -159,4 +159,34 @@ fn a_target_is_a_table_for_one_stream_and_a_schema_for_several() {
     assert_eq!(refused(&to(&["public.*"], "lake.sales")).kind(), ErrorKind::ConfigInvalid);
     let e = refused(&to(&["*.orders"], "lake"));
     assert_eq!((e.kind(), e.message()), (ErrorKind::ConfigInvalid, "two streams would be written to one target"));
+}
+
+#[test]
+fn a_stream_may_have_a_cursor_a_key_and_a_target_of_its_own() {
+    let text = r#"{"mode": "incremental", "target": "lake.*", "streams": [
+        "audit.*", {"name": "public.*", "write": "append"},
+        {"name": "public.orders", "cursor": "id", "write": "merge", "target": "raw.sales"}, {"name": "lines", "cursor": "order_id"}]}"#;
+    let request: Request = serde_json::from_str(text).unwrap();
+    let again: Request = serde_json::from_value(serde_json::to_value(&request).unwrap()).unwrap();
+    assert_eq!(again, request, "what is stored of it says the same");
+    let plan = made(&request);
+    let said: Vec<_> = plan
+        .assignments
+        .iter()
+        .map(|a| (a.selected.stream.name.to_string(), a.selected.read, a.selected.cursor.clone(), a.write, a.target.to_string()))
+        .collect();
+    let row = |name: &str, read, cursor: Option<&str>, write, target: &str| {
+        (name.to_owned(), read, cursor.map(str::to_owned), write, target.to_owned())
+    };
+    assert_eq!(
+        said,
+        [
+            row("public.orders", ReadMode::Incremental, Some("id"), WriteMode::Merge, "raw.sales"),
+            row("public.lines", ReadMode::Incremental, Some("order_id"), WriteMode::Append, "lake.lines"),
+            row("audit.orders", ReadMode::Incremental, None, WriteMode::Append, "lake.orders"),
+            row("audit.log", ReadMode::Full, None, WriteMode::Replace, "lake.log"),
+        ]
+    );
+    let unknown = serde_json::from_str::<Request>(r#"{"streams": [{"name": "a", "cursr": "x"}]}"#).unwrap_err();
+    assert!(unknown.to_string().contains("cursr"), "{unknown}");
 }

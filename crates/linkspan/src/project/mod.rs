@@ -10,7 +10,7 @@ use std::{
 };
 
 use linkspan_core::{Error, ErrorKind, ReadMode, Result, Swap, WriteMode, file_error, suggest};
-use linkspan_engine::gate::Policies;
+use linkspan_engine::{gate::Policies, plan::Choice};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -59,9 +59,9 @@ pub struct ConnectionEntry {
     pub from: String,
     /// A connector's name, or a URL.
     pub to: String,
-    /// Names or patterns (`public.*`, `orders`); all when left out.
+    /// Names or patterns (`public.*`, `orders`), each with what differs for it; all when left out.
     #[serde(default)]
-    pub streams: Vec<String>,
+    pub streams: Vec<Choice>,
     /// How streams are read: `full`, `incremental` or `cdc`.
     pub mode: Option<ReadMode>,
     /// The column that tells what is new.

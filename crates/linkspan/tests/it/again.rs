@@ -53,7 +53,7 @@ fn another_target_is_filled_from_the_start() {
     };
     sync(&[]);
     let moved = sync(&["--target", "sales"]);
-    assert!(moved.text().contains("it was written to orders and goes to sales now"), "{}", moved.text());
+    assert!(moved.out.contains("it was written to orders and goes to sales now"), "{}", moved.out);
     assert_eq!(place.sqlite("shop.db", "SELECT (SELECT count(*) >= 8000 FROM sales), (SELECT count(*) FROM orders)"), "1|8000");
     let again = sync(&["--target", "sales"]).summary();
     assert!(counts(&again, "orders").0 < 400, "{again:#}");

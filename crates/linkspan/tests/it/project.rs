@@ -35,6 +35,32 @@ fn a_projects_connections_run_in_order_and_paths_are_relative_to_it() {
 }
 
 #[test]
+fn a_stream_of_the_project_has_a_target_and_a_cursor_of_its_own() {
+    let place = Place::new();
+    let own = GOOD
+        .replace("    streams: [customers]", "    streams:\n      - customers\n      - {name: orders, mode: incremental, target: sales}");
+    place.write("p.yaml", &own);
+    let run = || place.run(&["sync", "-f", "p.yaml", "--connection", "again", "--output", "json"]).succeeds().summary();
+    run();
+    let again = run();
+    assert_eq!((counts(&again, "customers").0, counts(&again, "orders").0 < 50), (20, true), "{again:#}");
+    assert_eq!(place.sqlite("second.db", "SELECT count(*) >= 50 FROM sales"), "1");
+    place.write("p.yaml", own.replace("target: sales", "taget: sales"));
+    place.run(&["sync", "-f", "p.yaml"]).refuses(2, &["p.yaml:18:", "taget", "target"]);
+}
+
+#[test]
+fn settings_come_from_a_file_and_flags_win() {
+    let place = Place::new();
+    place.write("linkspan.toml", "output = \"json\"\n[sync]\nconcurrency = 1\n");
+    let line = "linkspan connect sync 'faker:?customers=20&orders=50' ./shop.db";
+    assert_eq!(counts(&place.shell(line).succeeds().summary(), "orders").0, 50);
+    assert!(place.shell(&format!("{line} --output human")).succeeds().out.contains("orders"));
+    place.write("linkspan.toml", "[sync]\nconcurency = 1\n");
+    place.run(&["sync", "faker:", "./other.db"]).refuses(2, &["linkspan.toml:2:1", "concurrency"]);
+}
+
+#[test]
 fn a_connector_of_the_project_is_an_end_by_name() {
     let place = Place::new();
     place.write("p.yaml", GOOD);
