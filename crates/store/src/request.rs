@@ -9,8 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::record::{
-    ConnectionRecord, NewConnection, NewRun, PositionRecord, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult, SchemaRecord,
+use crate::{
+    change::{Change, Outcome, Remembered},
+    document::{Document, DocumentFilter, Entry, EntryFilter, Linked, Sealed},
+    record::{
+        ConnectionRecord, NewConnection, NewRun, PositionRecord, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult,
+        SchemaRecord,
+    },
 };
 
 /// Proof of a claim: who writes, and with which fence.
@@ -88,6 +93,12 @@ pub enum Request {
     ForgetRunLogs {
         runs: Vec<RunId>,
     },
+    /// Edits of documents with their histories and the remembered answer: one transaction.
+    Change(Box<Change>),
+    ForgetEntries {
+        kind: String,
+        before_ms: i64,
+    },
 
     Connections {
         after: Option<String>,
@@ -124,6 +135,41 @@ pub enum Request {
         keep: u32,
         max_age_ms: i64,
     },
+    GetDocument {
+        id: Uuid,
+    },
+    /// By id, else by name.
+    FindDocument {
+        kind: String,
+        project: String,
+        key: String,
+    },
+    Documents {
+        filter: DocumentFilter,
+    },
+    CountDocuments {
+        kind: String,
+        project: String,
+    },
+    Linked {
+        to: Vec<Uuid>,
+    },
+    Sealed {
+        document: Uuid,
+    },
+    SealedUnder {
+        data_key: Uuid,
+        after: Option<Uuid>,
+        limit: u32,
+    },
+    Entries {
+        filter: EntryFilter,
+    },
+    Remembered {
+        project: String,
+        caller: String,
+        key: String,
+    },
 }
 
 impl Request {
@@ -141,7 +187,20 @@ impl Request {
                 | Self::SchemaHistory { .. }
                 | Self::GetRunLog { .. }
                 | Self::OldRunLogs { .. }
+                | Self::GetDocument { .. }
+                | Self::FindDocument { .. }
+                | Self::Documents { .. }
+                | Self::CountDocuments { .. }
+                | Self::Linked { .. }
+                | Self::Sealed { .. }
+                | Self::SealedUnder { .. }
+                | Self::Entries { .. }
+                | Self::Remembered { .. }
         )
+    }
+    /// Whether what it deletes must be gone from the files when it is answered.
+    pub(crate) fn erases(&self) -> bool {
+        matches!(self, Self::Change(change) if change.erase)
     }
 }
 
@@ -159,4 +218,12 @@ pub enum Reply {
     Runs(Vec<RunRecord>),
     Schemas(Vec<SchemaRecord>),
     RunLogs(Vec<RunLogRecord>),
+    Changed(Outcome),
+    Documents(Vec<Document>),
+    Facets(Vec<(String, u64)>),
+    Linked(Vec<Linked>),
+    Sealed(Vec<(Uuid, Sealed)>),
+    Entries(Vec<Entry>),
+    Remembered(Option<Remembered>),
+    Count(u64),
 }

@@ -1,6 +1,9 @@
 //! What each request does to the database, in SQL that all databases share.
 
+mod changes;
 mod connections;
+mod documents;
+mod entries;
 mod keys;
 mod leases;
 mod logs;
@@ -42,5 +45,16 @@ pub(crate) async fn apply(sql: &mut dyn Sql, request: Request) -> Result<Reply> 
         Request::ForgetRunLogs { runs } => logs::forget(sql, runs).await,
         Request::GetRunLog { run } => logs::get(sql, run).await,
         Request::OldRunLogs { connection, keep, max_age_ms } => logs::old(sql, connection, keep, max_age_ms).await,
+        Request::Change(change) => changes::change(sql, *change).await,
+        Request::GetDocument { id } => documents::get(sql, id).await,
+        Request::FindDocument { kind, project, key } => documents::find(sql, &kind, &project, &key).await,
+        Request::Documents { filter } => documents::list(sql, filter).await,
+        Request::CountDocuments { kind, project } => documents::count(sql, &kind, &project).await,
+        Request::Linked { to } => documents::linked(sql, to).await,
+        Request::Sealed { document } => documents::secret(sql, document).await,
+        Request::SealedUnder { data_key, after, limit } => documents::secrets(sql, data_key, after, limit).await,
+        Request::Entries { filter } => entries::list(sql, filter).await,
+        Request::ForgetEntries { kind, before_ms } => entries::forget(sql, &kind, before_ms).await,
+        Request::Remembered { project, caller, key } => changes::remembered(sql, &project, &caller, &key).await,
     }
 }

@@ -81,6 +81,8 @@ fn open_for_writing(path: &Path) -> Result<Connection> {
         db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
         db.pragma_update(None, "synchronous", "full")?;
         db.pragma_update(None, "foreign_keys", true)?;
+        // What is deleted is overwritten: the ciphertext of a deleted secret must not stay in a free page.
+        db.pragma_update_and_check(None, "secure_delete", true, |row| row.get::<_, i64>(0))?;
         db.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
         Ok(())
     };

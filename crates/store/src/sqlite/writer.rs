@@ -47,7 +47,7 @@ impl Writer {
         let (queue, inbox) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(false);
         let counters = Arc::new(Counters::default());
-        let thread = Thread { session, path, failpoints, counters: counters.clone(), poisoned: false };
+        let thread = Thread { session, path, failpoints, counters: counters.clone(), poisoned: false, owes_erasure: false };
         let body = move || {
             thread.run(inbox);
             drop(held);
@@ -84,6 +84,8 @@ struct Thread {
     counters: Arc<Counters>,
     /// A failed sync may have lost pages that later syncs no longer report.
     poisoned: bool,
+    /// Something deleted may still stand in the WAL.
+    owes_erasure: bool,
 }
 
 impl Thread {
@@ -97,8 +99,12 @@ impl Thread {
             }
             let (requests, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|a| (a.request, a.answer)).unzip();
             self.counters.requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
+            self.owes_erasure |= requests.iter().any(Request::erases);
             match self.commit(requests) {
-                Ok(replies) => answers.into_iter().zip(replies).for_each(|(answer, reply)| drop(answer.send(reply))),
+                Ok(replies) => {
+                    self.erase();
+                    answers.into_iter().zip(replies).for_each(|(answer, reply)| drop(answer.send(reply)));
+                }
                 Err(e) => answers.into_iter().for_each(|answer| drop(answer.send(Err(again(&e).with("path", self.path.display()))))),
             }
         }
@@ -141,6 +147,19 @@ impl Thread {
             replies.push(reply.map_err(|e| if e.kind() == ErrorKind::DataInvalid { e.with("path", self.path.display()) } else { e }));
         }
         Ok(replies)
+    }
+
+    /// Moves the WAL into the database and cuts it to nothing, so that what was deleted is in neither. A reader that stays longer
+    /// than the busy timeout postpones it to the next commit.
+    fn erase(&mut self) {
+        if !self.owes_erasure {
+            return;
+        }
+        let done = self.session.db.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0));
+        self.owes_erasure = !matches!(done, Ok(0));
+        if self.owes_erasure {
+            tracing::warn!("what was deleted is not yet erased from the write-ahead log; tried again at the next change");
+        }
     }
 
     fn sync_failed(&mut self, e: rusqlite::Error) -> Error {

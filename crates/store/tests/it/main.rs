@@ -5,6 +5,7 @@
 mod child;
 mod data_dir;
 mod desk;
+mod documents;
 mod files;
 mod processes;
 mod speed;
@@ -14,17 +15,17 @@ use desk::Desk;
 
 /// Every law of the suite holds for SQLite, asked directly and through the owner's socket.
 macro_rules! suite {
-    ($($law:ident),* $(,)?) => {
-        mod sqlite_as_owner {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $law() { crate::suite::$law(&crate::Desk::owner()).await })*
+    ($laws:ident: $owner:ident, $remote:ident: $($law:ident),* $(,)?) => {
+        mod $owner {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $law() { crate::$laws::$law(&crate::Desk::owner()).await })*
         }
-        mod sqlite_through_the_socket {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $law() { crate::suite::$law(&crate::Desk::remote()).await })*
+        mod $remote {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $law() { crate::$laws::$law(&crate::Desk::remote()).await })*
         }
     };
 }
 
-suite!(
+suite!(suite: sqlite_as_owner, sqlite_through_the_socket:
     connections_are_found_by_name_or_id_and_made_once,
     fifty_makers_of_one_name_get_one_connection,
     pages_stay_whole_while_rows_arrive,
@@ -45,4 +46,19 @@ suite!(
     many_savers_share_commits,
     every_change_may_be_asked_twice,
     deleting_a_connection_leaves_nothing,
+);
+
+suite!(documents: documents_as_owner, documents_through_the_socket:
+    a_change_is_whole_or_nothing,
+    a_name_is_unique_in_its_kind_and_project,
+    a_document_is_found_by_id_or_name_and_in_its_project_only,
+    pages_of_documents_stay_whole_while_others_are_made_and_renamed,
+    of_fifty_updates_of_one_version_one_wins,
+    what_is_observed_raises_no_version,
+    an_idempotency_key_gets_the_first_answer_again,
+    a_change_asked_twice_is_done_once,
+    a_deleted_document_takes_its_secret_and_history_but_not_its_audit,
+    a_history_keeps_its_newest,
+    a_secret_is_kept_set_turned_and_removed,
+    an_erased_secret_is_in_no_file,
 );
