@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod component;
 pub mod cursor;
 pub mod datetime;
 pub mod manifest;
 pub mod protocol;
 pub mod python;
+pub mod slice;
+pub mod template;

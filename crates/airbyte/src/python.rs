@@ -4,4 +4,4 @@ mod literal;
 mod repr;
 
 pub use literal::{Literal, literal};
-pub use repr::{float_text, quoted};
+pub use repr::{float_text, quoted, text};

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::Literal;
 
 /// `repr` of a float: the shortest digits that read back the same, with an exponent below 1e-4 and from 1e16.
@@ -118,4 +120,47 @@ impl Literal {
 
 fn joined(items: &[Literal]) -> String {
     items.iter().map(Literal::repr).collect::<Vec<_>>().join(", ")
+}
+
+/// `str` of a JSON value, as Python writes the value that it stands for.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => {
+            let mut out = String::new();
+            write_repr(&mut out, other);
+            out
+        }
+    }
+}
+
+fn write_repr(out: &mut String, value: &Value) {
+    match value {
+        Value::Null => out.push_str("None"),
+        Value::Bool(true) => out.push_str("True"),
+        Value::Bool(false) => out.push_str("False"),
+        Value::Number(n) => match n.as_f64().filter(|_| n.is_f64()) {
+            Some(f) => out.push_str(&float_text(f)),
+            None => out.push_str(&n.to_string()),
+        },
+        Value::String(text) => out.push_str(&quoted(text)),
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                out.push_str(if at > 0 { ", " } else { "" });
+                write_repr(out, item);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            for (at, (key, value)) in fields.iter().enumerate() {
+                out.push_str(if at > 0 { ", " } else { "" });
+                out.push_str(&quoted(key));
+                out.push_str(": ");
+                write_repr(out, value);
+            }
+            out.push('}');
+        }
+    }
 }
