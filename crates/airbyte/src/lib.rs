@@ -10,3 +10,4 @@ pub mod protocol;
 pub mod python;
 pub mod slice;
 pub mod template;
+pub mod yaml;

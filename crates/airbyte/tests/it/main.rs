@@ -1,6 +1,6 @@
 //! The language of manifests, beside vectors that a run of the reference interpreter wrote.
 
-use linkspan_airbyte::{datetime::Format, manifest, python};
+use linkspan_airbyte::{datetime::Format, manifest, python, yaml};
 use serde_json::Value;
 
 fn vectors(name: &str) -> Vec<Value> {
@@ -75,4 +75,27 @@ fn hostile_literals_are_text() {
     {
         assert_eq!(python::literal(&bomb), None);
     }
+}
+
+#[test]
+fn yaml_is_read_as_pyyaml_reads_it() {
+    let shown = |value: Option<&Value>| value.map_or("refused".into(), |value| serde_json::json!({ "value": value }));
+    all_equal("yaml", 1500, |v| {
+        let ours = yaml::parse(v["yaml"].as_str().unwrap());
+        let theirs = Some(&v["value"]).filter(|_| v["refused"] != true);
+        (shown(ours.as_ref().ok()), shown(theirs))
+    });
+}
+
+#[test]
+fn aliases_of_aliases_are_refused_in_bounded_time() {
+    let mut bomb = String::from("a0: &a0 [x, x]\n");
+    for i in 1..40 {
+        bomb += &format!("a{i}: &a{i} [*a{0}, *a{0}, *a{0}]\n", i - 1);
+    }
+    assert!(yaml::parse(&bomb).unwrap_err().message().contains("too large"));
+    assert!(yaml::parse("a: &a [*a]").unwrap_err().message().contains("its own anchor"));
+    assert!(yaml::parse(&"[".repeat(100_000)).is_err());
+    let error = yaml::parse("a: 1\nb: [1").unwrap_err();
+    assert!(error.context().iter().any(|(key, _)| *key == "line"), "{error}");
 }
