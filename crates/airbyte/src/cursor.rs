@@ -2,4 +2,4 @@
 
 mod window;
 
-pub use window::{Clamping, Ends, Plan, Seen, Window};
+pub use window::{At, Clamping, Ends, Plan, Seen, Window};

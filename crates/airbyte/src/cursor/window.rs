@@ -1,16 +1,78 @@
-//! Windows of time: the stretches between what was read, cut into steps. All times are UTC without a zone.
+//! Windows of time: the stretches between what was read, cut into steps. A time keeps its distance from UTC, because it is written with it.
+
+use std::cmp::Ordering;
 
 use jiff::{
-    Span,
+    SignedDuration, Span,
     civil::{DateTime, Time, Weekday},
 };
+
+use crate::datetime::Moment;
+
+/// A moment as windows count with it: compared by what it is in UTC, moved on its own wall clock.
+#[derive(Clone, Copy, Debug)]
+pub struct At(pub Moment);
+
+impl At {
+    pub fn utc(wall: DateTime) -> Self {
+        Self(Moment::utc(wall))
+    }
+    fn key(&self) -> DateTime {
+        self.0.to_utc().unwrap_or(if self.0.offset.is_negative() { DateTime::MAX } else { DateTime::MIN })
+    }
+    fn at(self, wall: DateTime) -> Self {
+        Self(Moment { wall, offset: self.0.offset })
+    }
+    /// Stays at the calendar's end where it would leave it.
+    pub fn later(self, by: Span) -> Self {
+        self.at(self.0.wall.checked_add(by).unwrap_or(DateTime::MAX))
+    }
+    pub fn earlier(self, by: Span) -> Self {
+        self.at(self.0.wall.checked_sub(by).unwrap_or(DateTime::MIN))
+    }
+    fn stepped(self, by: Span) -> Option<Self> {
+        self.0.wall.checked_add(by).ok().map(|wall| self.at(wall))
+    }
+    fn midnight(self) -> Self {
+        self.at(self.0.wall.with().time(Time::midnight()).build().expect("midnight is on every day"))
+    }
+    /// The later one; the first where they are the same moment.
+    pub fn latest(self, other: Self) -> Self {
+        if other > self { other } else { self }
+    }
+    /// The earlier one; the first where they are the same moment.
+    pub fn earliest(self, other: Self) -> Self {
+        if other < self { other } else { self }
+    }
+    /// How long it is from `other` to this.
+    pub fn since(self, other: Self) -> SignedDuration {
+        self.key().duration_since(other.key())
+    }
+}
+
+impl PartialEq for At {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+impl Eq for At {}
+impl PartialOrd for At {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for At {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
 
 /// A stretch that was read, and the largest cursor value seen in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    pub start: DateTime,
-    pub end: DateTime,
-    pub most_recent: Option<DateTime>,
+    pub start: At,
+    pub end: At,
+    pub most_recent: Option<At>,
 }
 
 impl Seen {
@@ -19,11 +81,14 @@ impl Seen {
         seen.sort_by_key(|s| (s.start, s.end));
         let mut merged: Vec<Self> = Vec::with_capacity(seen.len());
         for next in seen {
-            match merged.last_mut().filter(|last| later(last.end, unit) >= next.start) {
+            match merged.last_mut().filter(|last| last.end.later(unit) >= next.start) {
                 Some(last) => {
-                    last.end = last.end.max(next.end);
+                    last.end = last.end.latest(next.end);
                     // A stretch without records has no largest value, which is less than any.
-                    last.most_recent = last.most_recent.max(next.most_recent);
+                    last.most_recent = match (next.most_recent, last.most_recent) {
+                        (Some(next), Some(last)) => Some(next.latest(last)),
+                        (next, last) => next.or(last),
+                    };
                 }
                 None => merged.push(next),
             }
@@ -35,8 +100,8 @@ impl Seen {
 /// A stretch to read; both ends belong to it when there is a granularity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    pub start: DateTime,
-    pub end: DateTime,
+    pub start: At,
+    pub end: At,
 }
 
 /// Whether the API answers a window whose start is its end.
@@ -60,34 +125,34 @@ pub enum Clamping {
 
 impl Clamping {
     /// The first border at or after `at`. A month's border keeps a first day whatever its hour: it is cut, not moved on.
-    fn up(self, at: DateTime) -> DateTime {
-        let day = at.with().time(Time::midnight()).build().expect("midnight is on every day");
+    fn up(self, at: At) -> At {
+        let day = at.midnight();
         match self {
             Self::None => at,
             Self::Day if day == at => at,
-            Self::Day => later(day, Span::new().days(1)),
-            Self::Week(first) => later(day, Span::new().days(days_until(at.weekday(), first))),
-            Self::Month if at.day() == 1 => day,
-            Self::Month => later(day.first_of_month(), Span::new().months(1)),
+            Self::Day => day.later(Span::new().days(1)),
+            Self::Week(first) => day.later(Span::new().days(days_until(at.0.wall.weekday(), first))),
+            Self::Month if at.0.wall.day() == 1 => day,
+            Self::Month => day.at(day.0.wall.first_of_month()).later(Span::new().months(1)),
         }
     }
 
     /// The last border at or before `at`.
-    fn down(self, at: DateTime) -> DateTime {
-        let day = at.with().time(Time::midnight()).build().expect("midnight is on every day");
+    fn down(self, at: At) -> At {
+        let day = at.midnight();
         match self {
             Self::None => at,
             Self::Day => day,
-            Self::Week(first) => earlier(day, Span::new().days(days_until(first, at.weekday()))),
-            Self::Month => day.first_of_month(),
+            Self::Week(first) => day.earlier(Span::new().days(days_until(first, at.0.wall.weekday()))),
+            Self::Month => day.at(day.0.wall.first_of_month()),
         }
     }
 
     /// Where reading ends: the last border before `end`, less one unit, for a clamped read; `end` itself otherwise.
-    pub fn end(self, end: DateTime, granularity: Span) -> DateTime {
+    pub fn end(self, end: At, granularity: Span) -> At {
         match self {
             Self::None => end,
-            _ => earlier(self.down(end), granularity),
+            _ => self.down(end).earlier(granularity),
         }
     }
 }
@@ -96,20 +161,12 @@ fn days_until(from: Weekday, to: Weekday) -> i8 {
     (to.to_monday_zero_offset() - from.to_monday_zero_offset()).rem_euclid(7)
 }
 
-fn later(at: DateTime, by: Span) -> DateTime {
-    at.checked_add(by).unwrap_or(DateTime::MAX)
-}
-
-fn earlier(at: DateTime, by: Span) -> DateTime {
-    at.checked_sub(by).unwrap_or(DateTime::MIN)
-}
-
 /// How windows are cut. `end` is already clamped.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The configured start: no window begins before it.
-    pub start: Option<DateTime>,
-    pub end: DateTime,
+    pub start: Option<At>,
+    pub end: At,
     /// How long a window is at most; none: one window.
     pub step: Option<Span>,
     /// The smallest difference of two cursor values: windows that follow each other do not overlap by it.
@@ -122,8 +179,8 @@ pub struct Plan {
 
 /// A stretch to be cut; the one that reaches the plan's end includes it.
 struct Gap {
-    lower: DateTime,
-    upper: DateTime,
+    lower: At,
+    upper: At,
     is_last: bool,
 }
 
@@ -138,11 +195,11 @@ impl Plan {
         let (Some(first), Some(last)) = (seen.first(), seen.last()) else { return Vec::new() };
         let before = self.start.filter(|s| *s < first.start).map(|lower| Gap { lower, upper: first.start, is_last: false });
         let between = seen.windows(2).map(|pair| Gap {
-            lower: self.granularity.map_or(pair[0].end, |g| later(pair[0].end, g)),
+            lower: self.granularity.map_or(pair[0].end, |g| pair[0].end.later(g)),
             upper: pair[1].start,
             is_last: false,
         });
-        let lower = self.lookback.map_or(last.end, |l| earlier(last.end, l));
+        let lower = self.lookback.map_or(last.end, |l| last.end.earlier(l));
         before.into_iter().chain(between).chain([Gap { lower, upper: self.end, is_last: true }]).collect()
     }
 
@@ -150,7 +207,7 @@ impl Plan {
         let mut lower = gap.lower;
         let upper = gap.upper;
         let is_empty = lower > upper || (lower == upper && self.granularity.is_none()) || self.start.is_some_and(|s| upper < s);
-        lower = self.clamping.up(self.start.map_or(lower, |s| s.max(lower)));
+        lower = self.clamping.up(self.start.map_or(lower, |s| lower.latest(s)));
         let may_be_a_point = gap.is_last && self.ends == Ends::MayBeEqual;
         let is_empty = is_empty || lower > upper || (lower == upper && !may_be_a_point);
         Cut { plan: self, next: (!is_empty).then_some(lower), upper, is_last: gap.is_last, is_whole: true }
@@ -160,8 +217,8 @@ impl Plan {
 /// One gap on its way to become windows.
 struct Cut {
     plan: Plan,
-    next: Option<DateTime>,
-    upper: DateTime,
+    next: Option<At>,
+    upper: At,
     is_last: bool,
     /// Nothing was cut off yet.
     is_whole: bool,
@@ -172,25 +229,25 @@ impl Iterator for Cut {
     fn next(&mut self) -> Option<Window> {
         let lower = self.next.take()?;
         // A step beyond the calendar means "to the end".
-        let reach = self.plan.step.map_or(self.upper, |step| lower.checked_add(step).unwrap_or(self.plan.end));
+        let reach = self.plan.step.map_or(self.upper, |step| lower.stepped(step).unwrap_or(self.plan.end));
         if std::mem::take(&mut self.is_whole) && reach >= self.upper {
             return Some(self.only(lower));
         }
-        self.piece(lower, reach.min(self.upper))
+        self.piece(lower, reach.earliest(self.upper))
     }
 }
 
 impl Cut {
-    fn only(&self, start: DateTime) -> Window {
+    fn only(&self, start: At) -> Window {
         let end = match (self.plan.granularity, self.is_last) {
             (Some(_), true) => self.upper,
-            (Some(unit), false) => earlier(self.plan.clamping.up(self.upper), unit),
+            (Some(unit), false) => self.plan.clamping.up(self.upper).earlier(unit),
             (None, _) => self.plan.clamping.up(self.upper),
         };
         Window { start, end }
     }
 
-    fn piece(&mut self, lower: DateTime, reach: DateTime) -> Option<Window> {
+    fn piece(&mut self, lower: At, reach: At) -> Option<Window> {
         let end = if reach == self.upper { reach } else { self.plan.clamping.up(reach) };
         let is_final = reach >= self.upper || end == self.upper;
         let start = self.plan.clamping.up(lower);
@@ -200,7 +257,7 @@ impl Cut {
         }
         self.next = (!is_final).then_some(end);
         let shown = match self.plan.granularity {
-            Some(unit) if !(self.is_last && is_final) => earlier(end, unit),
+            Some(unit) if !(self.is_last && is_final) => end.earlier(unit),
             _ => end,
         };
         Some(Window { start, end: shown })
@@ -250,8 +307,8 @@ mod tests {
             let clamping = self.clamping();
             let unit = if clamping == Clamping::Day { 1.second() } else { 1.day() };
             Plan {
-                start: self.start,
-                end: clamping.end(self.end, self.granularity.unwrap_or(unit)),
+                start: self.start.map(At::utc),
+                end: clamping.end(At::utc(self.end), self.granularity.unwrap_or(unit)),
                 step: self.step,
                 granularity: self.granularity,
                 lookback: self.lookback,
@@ -260,7 +317,7 @@ mod tests {
             }
         }
         fn seen(&self) -> Vec<Seen> {
-            self.seen.iter().map(|&(start, end)| Seen { start, end, most_recent: None }).collect()
+            self.seen.iter().map(|&(start, end)| Seen { start: At::utc(start), end: At::utc(end), most_recent: None }).collect()
         }
     }
 
@@ -268,7 +325,7 @@ mod tests {
     fn windows_are_those_of_the_reference() {
         for (at, line) in MEASURED.lines().enumerate() {
             let case: Case = serde_json::from_str(line).unwrap();
-            let mut got: Vec<_> = case.plan().windows(&case.seen()).map(|w| (w.start, w.end)).collect();
+            let mut got: Vec<_> = case.plan().windows(&case.seen()).map(|w| (w.start.0.wall, w.end.0.wall)).collect();
             assert_eq!(got.len(), case.count, "line {}: {line}\n{got:?}", at + 1);
             if got.len() > 3 {
                 let rest = got.split_off(3);
@@ -280,7 +337,7 @@ mod tests {
 
     #[test]
     fn stretches_that_touch_are_one_and_keep_the_largest_value() {
-        let day = |n| jiff::civil::date(2024, 1, n).at(0, 0, 0, 0);
+        let day = |n| At::utc(jiff::civil::date(2024, 1, n).at(0, 0, 0, 0));
         let seen = |a, b, most_recent: Option<i8>| Seen { start: day(a), end: day(b), most_recent: most_recent.map(day) };
         let apart = [seen(8, 9, None), seen(2, 4, Some(3)), seen(1, 5, None), seen(6, 6, Some(2))];
         assert_eq!(Seen::merge(apart.to_vec(), 1.day()), [seen(1, 6, Some(3)), seen(8, 9, None)]);
@@ -290,10 +347,10 @@ mod tests {
 
     #[test]
     fn windows_are_cut_as_they_are_pulled() {
-        let start = jiff::civil::date(1, 1, 1).at(0, 0, 0, 0);
+        let start = At::utc(jiff::civil::date(1, 1, 1).at(0, 0, 0, 0));
         let plan = Plan {
             start: Some(start),
-            end: DateTime::MAX,
+            end: At::utc(DateTime::MAX),
             step: Some(1.second()),
             granularity: None,
             lookback: None,
@@ -301,15 +358,15 @@ mod tests {
             ends: Ends::MayBeEqual,
         };
         let first = plan.windows(&[Seen { start, end: start, most_recent: None }]).nth(1).unwrap();
-        assert_eq!(first, Window { start: start + 1.second(), end: start + 2.seconds() });
+        assert_eq!(first, Window { start: start.later(1.second()), end: start.later(2.seconds()) });
     }
 
     #[test]
     fn a_step_of_no_length_ends() {
-        let start = jiff::civil::date(2024, 1, 1).at(0, 0, 0, 0);
+        let start = At::utc(jiff::civil::date(2024, 1, 1).at(0, 0, 0, 0));
         let plan = Plan {
             start: Some(start),
-            end: start + 1.day(),
+            end: start.later(1.day()),
             step: Some(Span::new()),
             granularity: None,
             lookback: None,
