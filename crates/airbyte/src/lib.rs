@@ -5,6 +5,8 @@
 pub mod component;
 pub mod cursor;
 pub mod datetime;
+pub mod dpath;
+pub mod hand;
 pub mod manifest;
 pub mod protocol;
 pub mod python;
