@@ -94,7 +94,6 @@ pub struct Opened {
     pub windows: Vec<Window>,
 }
 
-
 impl Partitioned {
     /// `global`: one position for all partitions from the start.
     pub fn new(definition: Arc<Definition>, state: Map<String, Value>, global: bool) -> Result<Self> {
@@ -324,7 +323,8 @@ fn whole(value: &Value) -> Option<i64> {
 }
 
 fn no_partition() -> Error {
-    Error::new(ErrorKind::ConfigInvalid, "the state lists a partition without its cursor").fix("give the state that an earlier run printed, or reset the stream")
+    Error::new(ErrorKind::ConfigInvalid, "the state lists a partition without its cursor")
+        .fix("give the state that an earlier run printed, or reset the stream")
 }
 
 /// The partition with sorted keys, as one text.

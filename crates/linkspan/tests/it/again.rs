@@ -1,6 +1,8 @@
 //! The same command again moves only what is new.
 
-use crate::program::{Place, counts};
+use linkspan_testkit::servers::TestDatabase;
+
+use crate::program::{Place, counts, said};
 
 const SMALL: &str = "faker:?customers=2000&orders=8000";
 
@@ -73,6 +75,24 @@ fn the_folder_one_stands_in_does_not_matter() {
     assert!(counts(&second, "customers").0 < 2000);
     let other = sync(&format!("cd sub; linkspan sync '{SMALL}' ./shop.db"));
     assert_eq!(counts(&other, "customers").0, 2000, "another file is another connection: {other:#}");
+}
+
+/// A free query cannot prove that what it answered before a crash is what it would answer now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_was_read_but_not_published_is_asked_again() {
+    let Some(database) = TestDatabase::create().await else { return };
+    database.execute("CREATE TABLE t (id int, v text); INSERT INTO t VALUES (1, 'old')").await;
+    let place = Place::new();
+    place
+        .write("p.yaml", "connectors:\n  shop: {type: postgresql, config: {url: '${URL}', query: 'SELECT id, v FROM t', query_name: q}}\n");
+    let sync = |failpoints: &str| {
+        let mut command = place.command(&["sync", "-f", "p.yaml", "shop", "./out.db", "--stream", "q", "--output", "json"]);
+        said(command.env("URL", &database.url).env("LINKSPAN_FAILPOINTS", failpoints))
+    };
+    assert_ne!(sync("pipe.publish.before=abort@1").code, 0, "it died before the publish");
+    database.execute("UPDATE t SET v = 'new'").await;
+    assert_eq!(sync("").code, 0);
+    assert_eq!(place.sqlite("out.db", "SELECT id, v FROM q"), "1|new");
 }
 
 #[test]

@@ -227,6 +227,57 @@ async fn a_first_load_survives_kill_9() {
     pair.assert_equal("after the kills").await;
 }
 
+/// What a kill costs: the rows that were on their way, and none that a commit had made safe. The table is large enough for several
+/// commits of several slices, and holds still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_costs_no_committed_row_a_second_read() {
+    const ROWS: i64 = 400_000;
+    let Some(pair) = Pair::new(How::IncrementalMerge, 10).await else { return };
+    pair.database
+        .execute(&format!(
+            "CREATE TABLE shop.big AS SELECT i::bigint AS id, md5(i::text) AS a, md5((-i)::text) AS b, now() AS updated_at
+             FROM generate_series(1, {ROWS}) i; ANALYZE shop.big"
+        ))
+        .await;
+    let url = &pair.database.url;
+    let args = ["sync", url, url, "--stream", "shop.big", "--target", "copy.big", "--write", "append", "--output", "json"];
+    let (mut seed, mut costly) = (seed(), 0);
+    for round in 0..(scale().kills / 10).max(3) {
+        pair.database.execute("DROP SCHEMA IF EXISTS copy CASCADE; DROP SCHEMA IF EXISTS _linkspan CASCADE").await;
+        let start = |failpoints: &str| {
+            let mut command = pair.place.command(&args);
+            command.env("LINKSPAN_DATA_DIR", pair.place.path(&format!("costs_{round}"))).env("LINKSPAN_FAILPOINTS", failpoints);
+            Process::start(&mut command)
+        };
+        seed = mix(seed);
+        // Crashed at a commit, before or after it took effect; else killed while rows are on their way to the next one.
+        let nth = 1 + (seed >> 8) % 3;
+        let mut run = match seed % 3 {
+            0 => start(&format!("pipe.commit.before=abort@{nth}")),
+            1 => start(&format!("pipe.commit.after=abort@{nth}")),
+            _ => start(""),
+        };
+        run.wait_at_most(Duration::from_millis(if seed % 3 == 2 { 1_000 + (seed >> 16) % 2_000 } else { 60_000 }));
+        run.signal(Signal::Kill);
+        run.wait(LONG);
+        let is_there = pair.count("SELECT count(*) FROM pg_class WHERE oid = to_regclass('copy.big')").await == 1;
+        let safe = if is_there { pair.count("SELECT count(*) FROM copy.big").await } else { 0 };
+        if safe == ROWS {
+            continue;
+        }
+        let mut again = start("");
+        let status = again.wait(LONG);
+        assert!(status.success(), "round {round}: {status}\n{}", again.text());
+        let summary =
+            again.text().lines().filter_map(|l| serde_json::from_str(l).ok()).rfind(|l: &serde_json::Value| l["event"] == "summary");
+        let (read, _) = crate::program::counts(&summary.expect("a summary"), "shop.big");
+        assert_eq!(safe + read as i64, ROWS, "round {round}: {safe} rows were safe, and {read} were read to complete them");
+        assert_eq!(pair.count("SELECT count(*) - count(DISTINCT id) FROM copy.big").await, 0, "round {round}: rows were doubled");
+        costly += i64::from(safe > 0);
+    }
+    assert!(costly > 0, "no kill met a load that had committed something");
+}
+
 /// Every failpoint that a sync of PostgreSQL passes, as the sources have them: a new one is found without a word here.
 fn failpoints() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
