@@ -171,6 +171,16 @@ impl Caller {
         let name = "local".to_owned();
         Self { kind: CallerKind::Local, id: name.clone(), name, role: Some(Role::Admin), reach: Reach::Installation, scopes: None }
     }
+    /// Tells callers apart, whatever they are: `user:...`, `key:...`.
+    pub fn key(&self) -> String {
+        let kind = match self.kind {
+            CallerKind::Anonymous => "anonymous",
+            CallerKind::User => "user",
+            CallerKind::Key => "key",
+            CallerKind::Local => "local",
+        };
+        format!("{kind}:{}", self.id)
+    }
     pub fn may(&self, scope: Scope) -> bool {
         let by_role = self.role.is_some_and(|r| r >= scope.least_role());
         by_role && self.scopes.as_ref().is_none_or(|given| given.iter().any(|g| covers(g, scope.as_str())))
@@ -191,6 +201,8 @@ pub struct CallContext {
     /// `If-Match`: the version that an update was read at.
     pub if_match: Option<String>,
     pub idempotency_key: Option<String>,
+    /// The digest of what is asked, when an idempotency key came with it; set by [`Operation::call`](crate::Operation::call).
+    pub asked: Option<String>,
     /// The row that is called; set by [`Operation::call`](crate::Operation::call).
     pub operation: &'static str,
 }
@@ -200,7 +212,7 @@ pub const DEFAULT_PROJECT: &str = "default";
 
 impl CallContext {
     pub fn new(caller: Caller, project: impl Into<String>) -> Self {
-        Self { caller, project: project.into(), if_match: None, idempotency_key: None, operation: "" }
+        Self { caller, project: project.into(), if_match: None, idempotency_key: None, asked: None, operation: "" }
     }
     pub fn local() -> Self {
         Self::new(Caller::local(), DEFAULT_PROJECT)

@@ -5,20 +5,35 @@
 #![forbid(unsafe_code)]
 
 mod app;
+pub mod audit;
+pub mod auth;
 mod caller;
+mod commit;
 pub mod health;
+pub mod identity;
+pub mod keys;
+mod moment;
 mod operation;
+mod paging;
+pub mod projects;
 pub mod registry;
 pub mod run;
 pub mod secrets;
+pub mod users;
 
 pub use app::{App, Mode, Settings};
 pub use caller::{Access, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope, covers, word};
+pub use commit::{audit_line, once_more};
+pub use moment::{moment, moment_of};
 pub use operation::{Cli, Done, Draft, Face, Nothing, Operation, Patch, Placeholders, Reply, Run, decoded, etag};
+pub use paging::{Cursor, Page, PageOf};
 
 /// Every operation, in the order they are shown.
 pub fn operations() -> Vec<Operation> {
-    [health::operations()].into_iter().flatten().collect()
+    [health::operations(), auth::operations(), projects::operations(), users::operations(), keys::operations(), audit::operations()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]

@@ -12,8 +12,11 @@ use serde_json::Value;
 
 use crate::{
     app::App,
-    caller::{Access, CallContext},
+    caller::{Access, CallContext, CallerKind},
 };
+
+/// Of an `Idempotency-Key`, in bytes.
+const LONGEST_KEY: usize = 255;
 
 /// One row of the table.
 pub struct Operation {
@@ -100,6 +103,9 @@ impl<T> Reply<T> {
     }
     pub fn accepted(at: impl Into<String>, body: T) -> Self {
         Self { done: Done::Accepted(at.into()), etag: None, body }
+    }
+    pub fn empty(body: T) -> Self {
+        Self { done: Done::Empty, etag: None, body }
     }
     pub fn version(mut self, version: u64) -> Self {
         self.etag = Some(etag(version));
@@ -212,12 +218,38 @@ impl Operation {
     pub fn admit(&self, context: &CallContext) -> Result<()> {
         self.access.admit(&context.caller, self.name)
     }
-    /// Calls it: rights first, then the handler. The answers of an `Idempotency-Key` are not remembered yet.
+    /// Calls it: rights first, then what is remembered of an `Idempotency-Key`, then the handler.
     pub async fn call(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<Reply> {
         self.admit(&context)?;
         let Run::Call(run) = &self.run else { return Err(not_a_call(self.name)) };
         context.operation = self.name;
-        run(app, context, input).await
+        match self.answered_before(&app, &mut context, &input).await? {
+            Some(answer) => Ok(answer),
+            None => run(app, context, input).await,
+        }
+    }
+    /// A keyed request of a known caller; its own transaction remembers the answer.
+    async fn answered_before(&self, app: &App, context: &mut CallContext, input: &Value) -> Result<Option<Reply>> {
+        let Some(key) = context.idempotency_key.clone() else { return Ok(None) };
+        if self.effect == Effect::Reads || context.caller.kind == CallerKind::Anonymous {
+            return Ok(None);
+        }
+        if key.is_empty() || key.len() > LONGEST_KEY {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "the Idempotency-Key is empty or too long")
+                .fix(format!("give it 1 to {LONGEST_KEY} characters, a UUID for instance")));
+        }
+        let mut sorted = input.clone();
+        sorted.sort_all_objects();
+        let asked = app.identity.signer.digest(&format!("{}\0{}\0{sorted}", self.name, context.project));
+        let known = app.store.remembered(&context.project, &context.caller.key(), &key).await?;
+        context.asked = Some(asked.clone());
+        match known {
+            None => Ok(None),
+            Some(known) if known.hash == asked => Ok(serde_json::from_value(known.answer).ok()),
+            Some(_) => Err(Error::new(ErrorKind::Conflict, "this Idempotency-Key was used for another request")
+                .with("precondition", "idempotency-key")
+                .fix("use a new key for each new request")),
+        }
     }
     pub async fn watch(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<BoxStream<'static, Result<Value>>> {
         self.admit(&context)?;

@@ -1,0 +1,242 @@
+//! Projects: what belongs to one does not exist for the others.
+
+use std::sync::Arc;
+
+use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_store::{Change, Document, DocumentFilter, Edit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::App,
+    caller::{Access, CallContext, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope},
+    commit::once_more,
+    moment::moment,
+    operation::{Operation, Patch, Reply},
+    paging::Page,
+    users,
+};
+
+pub const KIND: &str = "project";
+
+/// What belongs to a project and keeps it from being deleted.
+const OWNED: [&str; 3] = ["connector", "connection", "key"];
+
+/// A project as it is stored.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Project {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where `bootstrap` and `pull` write when nobody says another place: `lake` when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
+pub fn operations() -> Vec<Operation> {
+    let write = Access::Installation(Scope::ProjectsWrite);
+    vec![
+        Operation::get("projects.list", "/v1/projects", Access::SignedIn, "The projects that the caller has a role in.")
+            .cli("projects list", &[])
+            .call(list),
+        Operation::post("projects.create", "/v1/projects", write, "Makes a project.")
+            .creates()
+            .cli("projects create", &["name"])
+            .call(create),
+        Operation::get("projects.show", "/v1/projects/{project}", Access::SignedIn, "One project, by name or id.")
+            .cli("projects show", &["project"])
+            .call(show),
+        Operation::patch("projects.update", "/v1/projects/{project}", write, "Changes a project's description or default destination.")
+            .cli("projects update", &["project"])
+            .call(update),
+        Operation::delete("projects.delete", "/v1/projects/{project}", write, "Deletes a project that is empty.")
+            .cli("projects delete", &["project"])
+            .call(delete),
+    ]
+}
+
+/// A project as it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct Shown {
+    id: String,
+    name: String,
+    description: Option<String>,
+    /// The default destination of `bootstrap` and `pull`.
+    destination: String,
+    /// The caller's role in it.
+    role: Option<Role>,
+    created_at: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct Projects {
+    projects: Vec<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct New {
+    /// Letters, digits, `-` and `_`; at most 64.
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    /// `connector[:name]`; `lake` when not said.
+    #[serde(default)]
+    destination: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct One {
+    /// Name or id.
+    project: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Changed {
+    /// Name or id.
+    project: String,
+    #[serde(default)]
+    description: Patch<String>,
+    #[serde(default)]
+    destination: Patch<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct Deleted {
+    deleted: bool,
+    id: String,
+}
+
+fn shown(document: &Document, project: Project, role: Option<Role>) -> Shown {
+    Shown {
+        id: document.id.to_string(),
+        name: document.name.clone().unwrap_or_default(),
+        description: project.description,
+        destination: project.destination.unwrap_or_else(|| "lake".into()),
+        role,
+        created_at: moment(document.created_at_ms),
+    }
+}
+
+/// The caller's role in any project, not only that of the call.
+async fn roles(app: &App, context: &CallContext) -> Result<impl Fn(&str) -> Option<Role> + use<>> {
+    let user = match context.caller.kind {
+        CallerKind::User => Some(users::find(&app.store, &context.caller.id).await?.1),
+        _ => None,
+    };
+    let (whole, here, project) = (context.caller.reach == Reach::Installation, context.caller.role, context.project.clone());
+    Ok(move |name: &str| match &user {
+        _ if whole => Some(Role::Admin),
+        Some(user) => user.role_in(name),
+        None => here.filter(|_| name == project),
+    })
+}
+
+async fn list(app: Arc<App>, context: CallContext, page: Page) -> Result<Reply<Projects>> {
+    let at = page.begin()?;
+    let role_in = roles(&app, &context).await?;
+    let filter = DocumentFilter { after: at.seq, limit: Some(at.fetch()), ..DocumentFilter::of(KIND, "") };
+    let page = at.cut(app.store.documents(filter).await?, |d| d.seq);
+    let mut projects = Vec::new();
+    for document in &page.items {
+        if let Some(role) = role_in(document.name.as_deref().unwrap_or_default()) {
+            projects.push(shown(document, document.read()?, Some(role)));
+        }
+    }
+    Ok(Reply::ok(Projects { projects, next_cursor: page.next }))
+}
+
+async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<Shown>> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if new.name.is_empty() || new.name.len() > 64 || !new.name.chars().all(valid) {
+        return Err(
+            Error::new(ErrorKind::ConfigInvalid, "a project's name is letters, digits, `-` and `_`, at most 64").with("field", "name")
+        );
+    }
+    let project = Project { description: new.description, destination: new.destination };
+    let now = app.now_ms();
+    let body = serde_json::to_value(&project).map_err(|e| Error::new(ErrorKind::Internal, "a project could not be encoded").because(e))?;
+    let document = Document::new(KIND, "", Some(&new.name), body, now);
+    let reply = Reply::created(format!("/v1/projects/{}", new.name), shown(&document, project, Some(Role::Admin))).version(1);
+    app.commit(&context, Change::new(now).edit(Edit::insert(document)), reply).await
+}
+
+/// `NotFound` for one that does not exist, and for one that the caller has no role in.
+async fn find(app: &App, context: &CallContext, key: &str) -> Result<(Document, Role)> {
+    let role_in = roles(app, context).await?;
+    let found = app.store.document(KIND, "", key).await?;
+    found.and_then(|d| role_in(d.name.as_deref().unwrap_or_default()).map(|role| (d, role))).ok_or_else(no_project)
+}
+
+pub(crate) fn no_project() -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such project").fix("`linkspan projects list` shows yours")
+}
+
+async fn show(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Shown>> {
+    let (document, role) = find(&app, &context, &one.project).await?;
+    let project = document.read()?;
+    Ok(Reply::ok(shown(&document, project, Some(role))).version(document.version))
+}
+
+async fn update(app: Arc<App>, context: CallContext, changed: Changed) -> Result<Reply<Shown>> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match update_once(&app, &context, &changed).await {
+            Err(e) if once_more(&context, &e, attempt) => {}
+            done => return done,
+        }
+    }
+}
+
+async fn update_once(app: &App, context: &CallContext, changed: &Changed) -> Result<Reply<Shown>> {
+    let (document, role) = find(app, context, &changed.project).await?;
+    context.check_version(document.version)?;
+    let mut project: Project = document.read()?;
+    changed.description.clone().apply(&mut project.description);
+    changed.destination.clone().apply(&mut project.destination);
+    let now = app.now_ms();
+    let document = document.revised(&project, now)?;
+    let reply = Reply::ok(shown(&document, project, Some(role))).version(document.version);
+    app.commit(context, Change::new(now).edit(Edit::update(document)), reply).await
+}
+
+async fn delete(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Deleted>> {
+    let (document, _) = find(&app, &context, &one.project).await?;
+    context.check_version(document.version)?;
+    let name = document.name.clone().unwrap_or_default();
+    if name == DEFAULT_PROJECT {
+        return Err(Error::new(ErrorKind::Conflict, "the default project stays").fix("delete what is in it instead"));
+    }
+    for kind in OWNED {
+        let count: u64 = app.store.count_documents(kind, &name).await?.iter().map(|(_, n)| n).sum();
+        if count > 0 {
+            return Err(Error::new(ErrorKind::Conflict, format!("the project still has {count} {kind}s"))
+                .with("project", &name)
+                .fix(format!("delete its {kind}s first")));
+        }
+    }
+    let reply = Reply::ok(Deleted { deleted: true, id: document.id.to_string() });
+    let mut change = Change::new(app.now_ms()).edit(Edit::delete(&document));
+    change.edits.extend(without_roles_in(&app, &name).await?);
+    app.commit(&context, change, reply).await
+}
+
+/// A later project of the same name must not inherit its members.
+async fn without_roles_in(app: &App, project: &str) -> Result<Vec<Edit>> {
+    let (mut edits, mut after) = (Vec::new(), None);
+    loop {
+        let page = app.store.documents(DocumentFilter { after, limit: Some(1000), ..DocumentFilter::of(users::KIND, "") }).await?;
+        let Some(last) = page.last() else { return Ok(edits) };
+        after = Some(last.seq);
+        for document in page {
+            let mut user: users::User = document.read()?;
+            if user.roles.remove(project).is_some() {
+                edits.push(Edit::update(document.revised(&user, app.now_ms())?));
+            }
+        }
+    }
+}
