@@ -1,9 +1,12 @@
 //! A claimed run: its fence, its memory, its logs, and the word when its lease is lost.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use linkspan_core::{ConnectionId, Memory, Result, Stop};
-use uuid::Uuid;
+use serde_json::Value;
 
 use crate::{
     lease::Keeper,
@@ -27,8 +30,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub(crate) async fn take(link: &Arc<Link>, keeper: &Arc<Keeper>, connection: ConnectionId, new: NewRun) -> Result<Self> {
-        let run = RunId(Uuid::now_v7());
+    pub(crate) async fn take(link: &Arc<Link>, keeper: &Arc<Keeper>, connection: ConnectionId, run: RunId, new: NewRun) -> Result<Self> {
         let ttl_ms = u64::try_from(link.options.lease.as_millis()).unwrap_or(u64::MAX);
         let sent = Instant::now();
         let reply = link.ask(Request::Claim { connection, run, new, ttl_ms }).await?;
@@ -66,6 +68,16 @@ impl Claim {
     }
     pub(crate) fn rejects(&self) -> Result<Rejects> {
         self.logs.rejects(&self.link, self.key)
+    }
+    /// Lets the run wait for its next attempt, after so long. What this attempt did is kept.
+    pub async fn requeue(self, after: Duration, stats: Value, error: Value) -> Result<()> {
+        if let Some(log) = self.logs.close(self.key) {
+            self.link.ask(Request::PutRunLog { log }).await?;
+        }
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.link.ask(Request::Requeue { by: self.key, after_ms, stats, error }).await?;
+        self.keeper.release(self.key.run);
+        Ok(())
     }
     /// Writes down how the run ended, closes its logs and gives the lease back. `Conflict` when the lease was lost before.
     pub async fn finish(self, result: RunResult) -> Result<()> {

@@ -45,44 +45,108 @@ pub struct ConnectionRecord {
 /// A run that wants to start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewRun {
-    /// `sync`, `reset`, ...: one word.
+    /// `sync`, `pull`, ...: one word.
     pub kind: String,
     /// How it was asked for, without secrets.
     pub spec: Value,
+    pub project: String,
     pub holder: Holder,
 }
 
 impl NewRun {
-    /// A run that this process holds.
+    /// A run that this process holds, in the project that everything belongs to when nobody says another.
     pub fn new(kind: impl Into<String>, spec: Value) -> Self {
-        Self { kind: kind.into(), spec, holder: Holder::this_process() }
+        Self { kind: kind.into(), spec, project: "default".into(), holder: Holder::this_process() }
+    }
+    pub fn project(self, project: impl Into<String>) -> Self {
+        Self { project: project.into(), ..self }
+    }
+}
+
+/// A run that is to wait for its turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaitingRun {
+    /// Drawn by the asker, so that a repeated request queues it once.
+    pub run: RunId,
+    pub connection: ConnectionId,
+    pub kind: String,
+    /// How it was asked for, without secrets.
+    pub spec: Value,
+    pub project: String,
+    pub cause: Cause,
+    /// The tick that it is for; a connection has one run per tick.
+    pub scheduled_for_ms: Option<i64>,
+    /// How often it may be tried, the first time included: after errors that pass and after a process that died.
+    pub max_attempts: u32,
+}
+
+/// What became of a run that was to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queued {
+    Waiting,
+    /// Another run of the connection waits or goes already.
+    Busy(RunId),
+    /// The tick had its run.
+    Ticked(RunId),
+    /// The connection is not there any more.
+    Gone,
+}
+
+/// Why a run was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Manual,
+    Schedule,
+    /// Somebody asked to do an ended run again.
+    Retry,
+}
+
+impl Cause {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Schedule => "schedule",
+            Self::Retry => "retry",
+        }
+    }
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Manual, Self::Schedule, Self::Retry].into_iter().find(|s| s.as_str() == text)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
+    /// Waits for its turn, for the first time or once more.
+    Queued,
     Running,
-    Succeeded,
-    /// Some streams failed or were parked, others went on.
-    Partial,
-    /// Asked to stop; what was committed stays.
-    Stopped,
+    Completed,
+    /// At least one stream did not come through; what was committed stays.
     Failed,
+    /// Asked to stop; what was committed stays.
+    Cancelled,
 }
 
 impl RunStatus {
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Partial => "partial",
-            Self::Stopped => "stopped",
+            Self::Completed => "completed",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
         }
     }
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Running, Self::Succeeded, Self::Partial, Self::Stopped, Self::Failed].into_iter().find(|s| s.as_str() == text)
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+    /// Whether nothing will change it any more.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
     }
 }
 
@@ -102,12 +166,25 @@ pub struct RunRecord {
     /// Rises with every run of the store; pages of runs are cut by it.
     pub seq: i64,
     pub connection: ConnectionId,
+    pub project: String,
     pub kind: String,
     pub spec: Value,
     pub status: RunStatus,
+    pub cause: Cause,
+    /// 1 is the first.
+    pub attempt: u32,
+    pub max_attempts: u32,
+    /// Of the latest attempt.
     pub fence: u64,
-    pub holder: Holder,
-    pub started_at_ms: i64,
+    /// Nobody before its first attempt.
+    pub holder: Option<Holder>,
+    /// Nothing for a run that went ahead without waiting.
+    pub queued_at_ms: Option<i64>,
+    /// While it waits: when it may start.
+    pub not_before_ms: i64,
+    pub scheduled_for_ms: Option<i64>,
+    /// Of the latest attempt.
+    pub started_at_ms: Option<i64>,
     pub ended_at_ms: Option<i64>,
     pub stats: Option<Value>,
     pub error: Option<Value>,
@@ -116,6 +193,7 @@ pub struct RunRecord {
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunFilter {
+    pub project: Option<String>,
     pub connection: Option<ConnectionId>,
     pub status: Option<RunStatus>,
     /// The `seq` of the last run of the page before.

@@ -13,8 +13,8 @@ use crate::{
     change::{Change, Outcome, Remembered},
     document::{Document, DocumentFilter, Entry, EntryFilter, Linked, Sealed},
     record::{
-        ConnectionRecord, NewConnection, NewRun, PositionRecord, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult,
-        SchemaRecord,
+        ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult,
+        SchemaRecord, WaitingRun,
     },
 };
 
@@ -37,7 +37,25 @@ pub enum Request {
     DeleteConnection {
         connection: ConnectionId,
     },
-    /// Checks that nobody else holds the connection, draws the fence, starts the run and takes the lease.
+    /// Lets runs wait for their turn. A connection has at most one that waits or goes.
+    QueueRuns {
+        runs: Vec<WaitingRun>,
+    },
+    /// Ends a run that waits; any other is left as it is. Answers it.
+    CancelWaiting {
+        run: RunId,
+    },
+    /// Gives the lease back and lets the run wait again, for its next attempt.
+    Requeue {
+        by: LeaseKey,
+        after_ms: u64,
+        stats: Value,
+        error: Value,
+    },
+    /// Takes every lease whose holder is gone or silent; answers the runs that were concerned, as they are now.
+    Sweep,
+    /// Checks that nobody else holds the connection, draws the fence, starts the run and takes the lease. A run that waits goes on
+    /// under its own id.
     Claim {
         connection: ConnectionId,
         run: RunId,
@@ -122,6 +140,12 @@ pub enum Request {
     GetRun {
         run: RunId,
     },
+    /// Runs that wait, the one that may start first before the others.
+    WaitingRuns {
+        limit: u32,
+    },
+    /// The latest tick of every connection that ever had one.
+    LastTicks,
     SchemaHistory {
         connection: ConnectionId,
         stream: StreamName,
@@ -184,6 +208,8 @@ impl Request {
                 | Self::Positions { .. }
                 | Self::Runs { .. }
                 | Self::GetRun { .. }
+                | Self::WaitingRuns { .. }
+                | Self::LastTicks
                 | Self::SchemaHistory { .. }
                 | Self::GetRunLog { .. }
                 | Self::OldRunLogs { .. }
@@ -212,6 +238,8 @@ pub enum Reply {
     Connections(Vec<ConnectionRecord>),
     Claimed { fence: u64, started_at_ms: i64 },
     Held(Vec<RunId>),
+    Queued(Vec<Queued>),
+    Ticks(Vec<(ConnectionId, i64)>),
     Generation(u64),
     Memory { positions: Vec<PositionRecord>, generations: Vec<(StreamName, Generation)>, targets: Vec<(StreamName, Target)>, known: bool },
     Positions(Vec<PositionRecord>),

@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 impl Level {
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Info => "info",
@@ -118,6 +118,19 @@ impl Rejects {
     }
 }
 
+/// Bytes and lines that earlier attempts of the run left. A line that a killed process did not finish is ended.
+fn earlier_attempts(path: &Path) -> std::io::Result<(u64, u64)> {
+    let mut bytes = match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((0, 0)),
+        read => read?,
+    };
+    if bytes.last().is_some_and(|last| *last != b'\n') {
+        OpenOptions::new().append(true).open(path)?.write_all(b"\n")?;
+        bytes.push(b'\n');
+    }
+    Ok((bytes.len() as u64, bytes.iter().filter(|b| **b == b'\n').count() as u64))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
     /// All but the last tenth.
@@ -144,9 +157,10 @@ impl CappedLines {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|e| file_error("the folder of run logs cannot be made", folder, e))?;
         }
-        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
-        let file = file.map_err(|e| file_error("the run's file cannot be made", &path, e))?;
-        Ok(Self { path, out: Some(BufWriter::with_capacity(32 << 10, file)), cap, bytes: 0, lines: 0, dropped: 0, full: false })
+        let failed = |e| file_error("the run's file cannot be made", &path, e);
+        let (bytes, lines) = earlier_attempts(&path).map_err(failed)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+        Ok(Self { path, out: Some(BufWriter::with_capacity(32 << 10, file)), cap, bytes, lines, dropped: 0, full: false })
     }
     fn push(&mut self, line: &Value, room: Room) {
         let text = line.to_string();

@@ -16,7 +16,10 @@ use crate::{
     lease::Keeper,
     link::{Link, Options, Role, unexpected},
     logs,
-    record::{ConnectionRecord, NewConnection, NewRun, PositionRecord, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, SchemaRecord},
+    record::{
+        ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, SchemaRecord,
+        WaitingRun,
+    },
     request::{Reply, Request},
     run_log::{Rejects, RunLog},
 };
@@ -106,23 +109,52 @@ impl Store {
     /// The right to run the connection; `Conflict` while another process has it. A run whose process is gone, or whose lease
     /// ran out, is marked as failed and its place taken.
     pub async fn claim(&self, connection: ConnectionId, new: NewRun) -> Result<Claim> {
-        Claim::take(&self.link, &self.keeper, connection, new).await
+        Claim::take(&self.link, &self.keeper, connection, RunId(Uuid::now_v7()), new).await
     }
-    /// Newest first.
-    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>> {
-        match self.ask(Request::Runs { filter }).await? {
+    /// The same for a run that waits: it goes under its own id. `Conflict` when it was cancelled meanwhile.
+    pub async fn claim_waiting(&self, waiting: &RunRecord) -> Result<Claim> {
+        let new = NewRun::new(waiting.kind.clone(), waiting.spec.clone()).project(waiting.project.clone());
+        Claim::take(&self.link, &self.keeper, waiting.connection, waiting.id, new).await
+    }
+    /// Lets runs wait for their turn; one answer for each.
+    pub async fn queue(&self, runs: Vec<WaitingRun>) -> Result<Vec<Queued>> {
+        match self.ask(Request::QueueRuns { runs }).await? {
+            Reply::Queued(answers) => Ok(answers),
+            _ => Err(unexpected()),
+        }
+    }
+    /// Runs that wait, the one that may start first before the others.
+    pub async fn waiting(&self, limit: u32) -> Result<Vec<RunRecord>> {
+        self.some_runs(Request::WaitingRuns { limit }).await
+    }
+    /// Ends a run that waits; any other is left as it is. Answers the run.
+    pub async fn cancel_waiting(&self, run: RunId) -> Result<RunRecord> {
+        self.some_runs(Request::CancelWaiting { run }).await?.into_iter().next().ok_or_else(|| no_run(run))
+    }
+    /// Takes the leases of processes that are gone or silent. A run that came from the queue waits again while it has attempts;
+    /// the others failed. Answers those runs as they are now.
+    pub async fn sweep(&self) -> Result<Vec<RunRecord>> {
+        self.some_runs(Request::Sweep).await
+    }
+    /// The latest tick that each connection had a run for, in milliseconds since 1970.
+    pub async fn last_ticks(&self) -> Result<Vec<(ConnectionId, i64)>> {
+        match self.ask(Request::LastTicks).await? {
+            Reply::Ticks(ticks) => Ok(ticks),
+            _ => Err(unexpected()),
+        }
+    }
+    async fn some_runs(&self, request: Request) -> Result<Vec<RunRecord>> {
+        match self.ask(request).await? {
             Reply::Runs(runs) => Ok(runs),
             _ => Err(unexpected()),
         }
     }
+    /// Newest first.
+    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>> {
+        self.some_runs(Request::Runs { filter }).await
+    }
     pub async fn run(&self, run: RunId) -> Result<RunRecord> {
-        match self.ask(Request::GetRun { run }).await? {
-            Reply::Runs(found) => found
-                .into_iter()
-                .next()
-                .ok_or_else(|| Error::new(ErrorKind::NotFound, "no such run").with("run", run).fix("list the runs of the connection")),
-            _ => Err(unexpected()),
-        }
+        self.some_runs(Request::GetRun { run }).await?.into_iter().next().ok_or_else(|| no_run(run))
     }
     pub async fn positions(&self, connection: ConnectionId) -> Result<Vec<PositionRecord>> {
         match self.ask(Request::Positions { connection }).await? {
@@ -142,6 +174,10 @@ impl Store {
             _ => Err(unexpected()),
         }
     }
+}
+
+fn no_run(run: RunId) -> Error {
+    Error::new(ErrorKind::NotFound, "no such run").with("run", run).fix("list the runs of the connection")
 }
 
 /// Files of runs. They are written by the process that runs, beside the database.

@@ -23,21 +23,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// One word, as runs are told.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Stopped => "stopped",
-            Self::Partial => "partial",
-            Self::Failed(_) => "failed",
-        }
-    }
+    /// What the run is told as. A run that only some streams came through failed: somebody has to look at it.
     pub fn status(self) -> RunStatus {
         match self {
-            Self::Completed => RunStatus::Succeeded,
-            Self::Stopped => RunStatus::Stopped,
-            Self::Partial => RunStatus::Partial,
-            Self::Failed(_) => RunStatus::Failed,
+            Self::Completed => RunStatus::Completed,
+            Self::Stopped => RunStatus::Cancelled,
+            Self::Partial | Self::Failed(_) => RunStatus::Failed,
         }
     }
 }
@@ -94,7 +85,7 @@ impl Report {
     pub fn to_json(&self) -> Value {
         let streams: Vec<Value> = self.lines.iter().map(Line::to_json).collect();
         json!({
-            "event": "summary", "connection": self.connection, "run": self.run, "status": self.verdict().word(),
+            "event": "summary", "connection": self.connection, "run": self.run, "status": self.verdict().status().as_str(),
             "seconds": seconds(self.elapsed), "streams": streams,
         })
     }

@@ -8,6 +8,7 @@ mod keys;
 mod leases;
 mod logs;
 mod positions;
+mod queue;
 mod runs;
 
 use linkspan_core::Result;
@@ -28,6 +29,12 @@ pub(crate) async fn apply(sql: &mut dyn Sql, request: Request) -> Result<Reply> 
         Request::GetConnection { connection } => connections::get(sql, connection).await,
         Request::Claim { connection, run, new, ttl_ms } => runs::claim(sql, connection, run, new, ttl_ms).await,
         Request::Renew { runs, ttl_ms } => leases::renew(sql, runs, ttl_ms).await,
+        Request::QueueRuns { runs } => queue::put(sql, runs).await,
+        Request::CancelWaiting { run } => queue::cancel(sql, run).await,
+        Request::Requeue { by, after_ms, stats, error } => queue::requeue(sql, by, after_ms, stats, error).await,
+        Request::Sweep => queue::sweep(sql).await,
+        Request::WaitingRuns { limit } => queue::waiting(sql, limit).await,
+        Request::LastTicks => queue::last_ticks(sql).await,
         Request::Finish { by, result } => runs::finish(sql, by, result).await,
         Request::Runs { filter } => runs::list(sql, filter).await,
         Request::GetRun { run } => runs::get(sql, run).await,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     driver::{Param, Row, Sql},
-    record::{NewRun, RunFilter, RunId, RunRecord, RunResult, RunStatus},
+    record::{Cause, NewRun, RunFilter, RunId, RunRecord, RunResult, RunStatus},
     request::{LeaseKey, Reply},
 };
 
@@ -23,22 +23,40 @@ pub(super) async fn claim(sql: &mut dyn Sql, connection: ConnectionId, run: RunI
     let fence = rows.first().ok_or_else(|| no_connection(connection))?.count(0)?;
     match lease_of(sql, connection).await? {
         // Only an answer was lost. The fence drawn above goes unused; it may have gaps.
-        Some(lease) if lease.run == run => return Ok(Reply::Claimed { fence: lease.fence, started_at_ms: lease.started_at_ms }),
+        Some(lease) if lease.run == run && lease.holder == new.holder => {
+            return Ok(Reply::Claimed { fence: lease.fence, started_at_ms: lease.started_at_ms });
+        }
         Some(lease) if !lease.is_over(now) => return Err(busy(sql, connection, &lease).await),
         Some(lease) => reap(sql, connection, &lease, now).await?,
         None => {}
     }
     let holder = Param::json(&new.holder)?;
-    insert_run(sql, connection, run, &new, fence, now).await?;
+    if !start_waiting(sql, run, &new, fence, now).await? {
+        insert_run(sql, connection, run, &new, fence, now).await?;
+    }
     let expires = now.saturating_add(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
     let lease = [connection.to_string().into(), run.to_string().into(), fence.into(), holder, now.into(), expires.into()];
     sql.execute(LEASE, &lease).await?;
     Ok(Reply::Claimed { fence, started_at_ms: now })
 }
 
+/// Whether the run waited; then it goes from now on. `Conflict` when it ended while it waited.
+async fn start_waiting(sql: &mut dyn Sql, run: RunId, new: &NewRun, fence: u64, now: i64) -> Result<bool> {
+    const START: &str = "update runs set status = 'running', fence = $1, holder = $2, started_at = $3 where id = $4 and status = 'queued'";
+    const STATUS: &str = "select status from runs where id = $1";
+    let holder = Param::json(&new.holder)?;
+    if sql.execute(START, &[fence.into(), holder, now.into(), run.to_string().into()]).await? == 1 {
+        return Ok(true);
+    }
+    match sql.query(STATUS, &[run.to_string().into()]).await?.first() {
+        Some(row) => Err(Error::new(ErrorKind::Conflict, "the run does not wait any more").with("run", run).with("status", row.text(0)?)),
+        None => Ok(false),
+    }
+}
+
 async fn insert_run(sql: &mut dyn Sql, connection: ConnectionId, run: RunId, new: &NewRun, fence: u64, now: i64) -> Result<()> {
-    const RUN: &str = "insert into runs (id, connection, kind, spec, status, fence, holder, started_at) \
-                       values ($1, $2, $3, $4, 'running', $5, $6, $7)";
+    const RUN: &str = "insert into runs (id, connection, kind, spec, status, fence, holder, started_at, project) \
+                       values ($1, $2, $3, $4, 'running', $5, $6, $7, $8)";
     let params = [
         run.to_string().into(),
         connection.to_string().into(),
@@ -47,6 +65,7 @@ async fn insert_run(sql: &mut dyn Sql, connection: ConnectionId, run: RunId, new
         fence.into(),
         Param::json(&new.holder)?,
         now.into(),
+        new.project.as_str().into(),
     ];
     sql.execute(RUN, &params).await.map(drop)
 }
@@ -55,8 +74,8 @@ async fn insert_run(sql: &mut dyn Sql, connection: ConnectionId, run: RunId, new
 pub(super) async fn finish(sql: &mut dyn Sql, by: LeaseKey, result: RunResult) -> Result<Reply> {
     const RELEASE: &str = "delete from leases where connection = $1 and run = $2 and fence = $3";
     const STATUS: &str = "select status, fence from runs where id = $1";
-    if result.status == RunStatus::Running {
-        return Err(Error::new(ErrorKind::Internal, "a run cannot end as running"));
+    if !result.status.is_over() {
+        return Err(Error::new(ErrorKind::Internal, "a run cannot end as running or waiting"));
     }
     let key = [by.connection.to_string().into(), by.run.to_string().into(), by.fence.into()];
     if sql.execute(RELEASE, &key).await? == 1 {
@@ -73,36 +92,52 @@ pub(super) async fn finish(sql: &mut dyn Sql, by: LeaseKey, result: RunResult) -
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!("select seq, id, connection, kind, spec, status, fence, holder, started_at, ended_at, stats, error from runs ", $rest)
+        concat!(
+            "select seq, id, connection, kind, spec, status, fence, holder, started_at, ended_at, stats, error, project, cause, attempt, \
+             max_attempts, queued_at, not_before, scheduled_for from runs ",
+            $rest
+        )
     };
 }
+pub(super) use select;
 
-fn record(row: &Row) -> Result<RunRecord> {
-    let status = RunStatus::parse(row.text(5)?)
-        .ok_or_else(|| Error::new(ErrorKind::DataInvalid, "the store holds a run status that this version does not know"))?;
+pub(super) fn record(row: &Row) -> Result<RunRecord> {
+    let unknown = || Error::new(ErrorKind::DataInvalid, "the store holds a run that this version does not understand");
     Ok(RunRecord {
         seq: row.int(0)?,
         id: RunId(uuid_of(row.text(1)?)?),
         connection: ConnectionId(uuid_of(row.text(2)?)?),
         kind: row.text(3)?.to_owned(),
         spec: row.json(4)?,
-        status,
+        status: RunStatus::parse(row.text(5)?).ok_or_else(unknown)?,
         fence: row.count(6)?,
         holder: row.json(7)?,
-        started_at_ms: row.int(8)?,
+        started_at_ms: Some(row.int(8)?).filter(|at| *at > 0),
         ended_at_ms: row.optional(9, Row::int)?,
         stats: row.optional(10, |r, i| r.json(i))?,
         error: row.optional(11, |r, i| r.json(i))?,
+        project: row.text(12)?.to_owned(),
+        cause: Cause::parse(row.text(13)?).ok_or_else(unknown)?,
+        attempt: u32::try_from(row.int(14)?).map_err(|_| unknown())?,
+        max_attempts: u32::try_from(row.int(15)?).map_err(|_| unknown())?,
+        queued_at_ms: row.optional(16, Row::int)?,
+        not_before_ms: row.int(17)?,
+        scheduled_for_ms: row.optional(18, Row::int)?,
     })
 }
 
 pub(super) async fn list(sql: &mut dyn Sql, filter: RunFilter) -> Result<Reply> {
     // An empty text stands for "any": both databases infer the placeholder's type from the comparison.
-    const LIST: &str = select!("where seq < $1 and ($2 = '' or connection = $2) and ($3 = '' or status = $3) order by seq desc limit $4");
+    const LIST: &str = select!(
+        "where seq < $1 and ($2 = '' or connection = $2) and ($3 = '' or status = $3) and ($4 = '' or project = $4) \
+         order by seq desc limit $5"
+    );
     let connection = filter.connection.map(|c| c.to_string()).unwrap_or_default();
     let status = filter.status.map(RunStatus::as_str).unwrap_or_default();
     let limit = i64::from(filter.limit.unwrap_or(50).clamp(1, 1000));
-    let rows = sql.query(LIST, &[filter.before.unwrap_or(i64::MAX).into(), connection.into(), status.into(), limit.into()]).await?;
+    let before = filter.before.unwrap_or(i64::MAX);
+    let params = [before.into(), connection.into(), status.into(), filter.project.unwrap_or_default().into(), limit.into()];
+    let rows = sql.query(LIST, &params).await?;
     Ok(Reply::Runs(rows.iter().map(record).collect::<Result<_>>()?))
 }
 

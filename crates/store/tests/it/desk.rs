@@ -83,7 +83,7 @@ pub fn sync() -> NewRun {
 }
 
 pub fn succeeded() -> RunResult {
-    RunResult { status: RunStatus::Succeeded, stats: json!({"rows": 1}), error: None }
+    RunResult { status: RunStatus::Completed, stats: json!({"rows": 1}), error: None }
 }
 
 pub async fn claimed(store: &Store, name: &str) -> (ConnectionRecord, Claim) {

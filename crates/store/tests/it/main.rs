@@ -8,6 +8,7 @@ mod desk;
 mod documents;
 mod files;
 mod processes;
+mod queue;
 mod speed;
 mod suite;
 
@@ -23,6 +24,26 @@ macro_rules! suite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $law() { crate::$laws::$law(&crate::Desk::remote()).await })*
         }
     };
+}
+mod of_the_queue {
+    macro_rules! laws {
+        ($($law:ident),* $(,)?) => { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                crate::queue::$law(&crate::Desk::owner()).await;
+                crate::queue::$law(&crate::Desk::remote()).await;
+            }
+        )* };
+    }
+    laws!(
+        a_run_waits_once_and_a_connection_has_one_that_waits_or_goes,
+        a_tick_has_one_run,
+        a_run_that_waits_can_be_cancelled_and_is_then_not_started,
+        a_run_waits_again_until_its_attempts_are_used_up,
+        what_a_dead_process_held_waits_again_or_failed,
+        requests_of_the_queue_may_be_asked_twice,
+        runs_are_listed_by_project,
+    );
 }
 
 suite!(suite: sqlite_as_owner, sqlite_through_the_socket:

@@ -58,7 +58,8 @@ pub async fn pages_stay_whole_while_rows_arrive(desk: &Desk) {
     }
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let filter = RunFilter { connection: Some(connection.id), before, limit: Some(2), status: Some(RunStatus::Succeeded) };
+        let filter =
+            RunFilter { connection: Some(connection.id), before, limit: Some(2), status: Some(RunStatus::Completed), project: None };
         let page = store.runs(filter).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.seq);
@@ -176,12 +177,12 @@ pub async fn a_run_is_finished_once(desk: &Desk) {
     let (connection, claim) = claimed(&seat.store, "x").await;
     let (run, memory, late) = (claim.run_id(), claim.memory(), commit(&claim, scope("a"), 1, 1, 1));
     let error = linkspan_core::Error::new(ErrorKind::Timeout, "slow").to_json();
-    let result = RunResult { status: RunStatus::Partial, stats: json!({"rows": 7}), error: Some(error.clone()) };
+    let result = RunResult { status: RunStatus::Failed, stats: json!({"rows": 7}), error: Some(error.clone()) };
     claim.finish(result).await.unwrap();
     let record = seat.store.run(run).await.unwrap();
-    assert_eq!((record.status, record.stats, record.error), (RunStatus::Partial, Some(json!({"rows": 7})), Some(error)));
+    assert_eq!((record.status, record.stats, record.error), (RunStatus::Failed, Some(json!({"rows": 7})), Some(error)));
     assert_eq!((record.kind.as_str(), record.connection), ("sync", connection.id));
-    assert!(record.ended_at_ms.unwrap() >= record.started_at_ms);
+    assert!(record.ended_at_ms.unwrap() >= record.started_at_ms.unwrap());
     assert_eq!(memory.save(&[late]).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(seat.store.run(linkspan_store::RunId(Uuid::now_v7())).await.unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -1,0 +1,13 @@
+update runs set status = case status when 'succeeded' then 'completed' when 'stopped' then 'cancelled' when 'partial' then 'failed' else status end;
+alter table runs add column project text not null default 'default';
+alter table runs add column cause text not null default 'manual';
+alter table runs add column attempt bigint not null default 1;
+alter table runs add column max_attempts bigint not null default 1;
+alter table runs add column queued_at bigint;
+alter table runs add column not_before bigint not null default 0;
+alter table runs add column scheduled_for bigint;
+create unique index runs_by_tick on runs (connection, scheduled_for) where scheduled_for is not null;
+create unique index runs_queued on runs (connection) where status = 'queued';
+create index runs_waiting on runs (not_before, seq) where status = 'queued';
+create index runs_by_project on runs (project, seq);
+create index runs_by_status on runs (status, seq);
