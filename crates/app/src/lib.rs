@@ -18,6 +18,7 @@ mod paging;
 pub mod projects;
 pub mod registry;
 pub mod run;
+pub mod schedule;
 pub mod secrets;
 pub mod users;
 
