@@ -82,7 +82,7 @@ impl Timetable {
         self.entries.get(&id).map(|s| s.starts)
     }
     /// When anything starts next.
-    pub fn next(&mut self) -> Option<Timestamp> {
+    pub fn first(&mut self) -> Option<Timestamp> {
         while let Some(Reverse((at, id))) = self.queue.peek() {
             if self.entries.get(id).is_some_and(|s| s.starts == *at) {
                 return Some(*at);
@@ -94,7 +94,7 @@ impl Timetable {
     /// What is due by now, each connection at most once, in order of time.
     pub fn due(&mut self, now: Timestamp) -> Vec<Tick> {
         let mut ticks = Vec::new();
-        while self.next().is_some_and(|at| at <= now) {
+        while self.first().is_some_and(|at| at <= now) {
             let Some(Reverse((_, id))) = self.queue.pop() else { break };
             let Some(standing) = self.entries.remove(&id) else { continue };
             ticks.push(self.advance(standing, now));
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn a_tick_fires_once_when_its_time_comes() {
         let (mut table, _) = table("0 2 * * *", "2026-01-01T00:00:00Z");
-        assert_eq!(table.next(), Some(at("2026-01-01T02:00:00Z")));
+        assert_eq!(table.first(), Some(at("2026-01-01T02:00:00Z")));
         assert!(table.due(at("2026-01-01T01:59:59Z")).is_empty());
         assert_eq!(told(&table.due(at("2026-01-01T02:00:00Z"))), [("2026-01-01T02:00:00Z".into(), true, 0)]);
         assert!(table.due(at("2026-01-01T02:00:30Z")).is_empty());
-        assert_eq!(table.next(), Some(at("2026-01-02T02:00:00Z")));
+        assert_eq!(table.first(), Some(at("2026-01-02T02:00:00Z")));
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         let ticks = table.due(at("2026-01-01T00:00:00.5Z"));
         assert_eq!(told(&ticks), [("2026-01-01T00:00:00Z".into(), true, COUNTED)]);
         assert!(started.elapsed() < Duration::from_secs(5));
-        assert_eq!(table.next(), Some(at("2026-01-01T00:00:01Z")));
+        assert_eq!(table.first(), Some(at("2026-01-01T00:00:01Z")));
     }
 
     #[test]
@@ -228,9 +228,9 @@ mod tests {
         let (mut table, _) = table("*/10 * * * *", "2026-01-01T12:00:00Z");
         assert_eq!(table.due(at("2026-01-01T12:10:00Z")).len(), 1);
         table.clock_went_back(at("2026-01-01T11:30:00Z"));
-        assert_eq!(table.next(), Some(at("2026-01-01T12:20:00Z")));
+        assert_eq!(table.first(), Some(at("2026-01-01T12:20:00Z")));
         table.clock_went_back(at("2025-06-01T00:00:00Z"));
-        assert_eq!(table.next(), Some(at("2025-06-01T00:10:00Z")));
+        assert_eq!(table.first(), Some(at("2025-06-01T00:10:00Z")));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(table.next_start(id), Some(at("2026-01-01T01:00:00Z")));
         assert_eq!(told(&table.due(at("2026-01-01T01:00:00Z"))).len(), 1);
         table.remove(id);
-        assert!(table.is_empty() && table.next().is_none());
+        assert!(table.is_empty() && table.first().is_none());
         assert!(table.due(at("2027-01-01T00:00:00Z")).is_empty());
     }
 
@@ -253,7 +253,7 @@ mod tests {
         let mut now = at("2026-01-01T00:00:00Z");
         let (mut starts, mut ticks) = (Vec::new(), Vec::new());
         for _ in 0..24 {
-            now = table.next().unwrap().max(now);
+            now = table.first().unwrap().max(now);
             starts.push(now);
             ticks.extend(table.due(now));
         }

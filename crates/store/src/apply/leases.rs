@@ -3,7 +3,11 @@
 use linkspan_core::{ConnectionId, Error, ErrorKind, Result};
 use serde_json::Value;
 
-use super::{keys::uuid_of, logs, queue};
+use super::{
+    keys::uuid_of,
+    logs,
+    run_rows::{end_run, wait_again},
+};
 use crate::{
     driver::{Param, Sql},
     holder::Holder,
@@ -48,25 +52,13 @@ pub(super) async fn reap(sql: &mut dyn Sql, connection: ConnectionId, lease: &Le
         Error::new(ErrorKind::Unavailable, "the lease ran out: the process was stopped, cut off or too busy to renew it")
             .with("holder", &lease.holder)
     };
-    if !queue::wait_again(sql, lease.run, now, &Value::Null, &error.to_json()).await? {
+    if !wait_again(sql, lease.run, now, &Value::Null, &error.to_json()).await? {
         let result = RunResult { status: RunStatus::Failed, stats: Value::Null, error: Some(error.to_json()) };
         end_run(sql, lease.run, &result, now).await?;
     }
     // It may have left files; with a row they are found when logs are pruned.
     logs::put_unknown(sql, connection, lease.run, now).await?;
     sql.execute(RELEASE, &[connection.to_string().into()]).await.map(drop)
-}
-
-pub(super) async fn end_run(sql: &mut dyn Sql, run: RunId, result: &RunResult, now: i64) -> Result<u64> {
-    const END: &str =
-        "update runs set status = $1, ended_at = $2, stats = coalesce($3, stats), error = $4 where id = $5 and status = 'running'";
-    let stats = stats_param(&result.stats)?;
-    let error = result.error.as_ref().map(Param::json).transpose()?.unwrap_or(Param::Null);
-    sql.execute(END, &[result.status.as_str().into(), now.into(), stats, error, run.to_string().into()]).await
-}
-
-pub(super) fn stats_param(stats: &Value) -> Result<Param> {
-    if stats.is_null() { Ok(Param::Null) } else { Param::json(stats) }
 }
 
 pub(super) async fn busy(sql: &mut dyn Sql, connection: ConnectionId, lease: &Lease) -> Error {

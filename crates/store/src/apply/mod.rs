@@ -9,6 +9,7 @@ mod leases;
 mod logs;
 mod positions;
 mod queue;
+mod run_rows;
 mod runs;
 
 use linkspan_core::Result;

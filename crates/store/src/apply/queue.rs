@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::{
     keys::uuid_of,
-    leases::{check_lease, lease_of, reap, stats_param},
-    runs::{record, select},
+    leases::{check_lease, lease_of, reap},
+    run_rows::{record, select, wait_again},
 };
 use crate::{
     driver::{Param, Sql},
@@ -94,14 +94,6 @@ pub(super) async fn requeue(sql: &mut dyn Sql, by: LeaseKey, after_ms: u64, stat
     }
     sql.execute(RELEASE, &[by.connection.to_string().into()]).await?;
     Ok(Reply::Done)
-}
-
-/// Lets a running run wait for its next attempt; whether it has one. A run that went ahead without waiting has none.
-pub(super) async fn wait_again(sql: &mut dyn Sql, run: RunId, not_before: i64, stats: &Value, error: &Value) -> Result<bool> {
-    const WAIT: &str = "update runs set status = 'queued', attempt = attempt + 1, not_before = $1, stats = coalesce($2, stats), error = $3 \
-        where id = $4 and status = 'running' and queued_at is not null and attempt < max_attempts";
-    let params = [not_before.into(), stats_param(stats)?, Param::json(error)?, run.to_string().into()];
-    Ok(sql.execute(WAIT, &params).await? == 1)
 }
 
 pub(super) async fn sweep(sql: &mut dyn Sql) -> Result<Reply> {

@@ -3,12 +3,13 @@
 use linkspan_core::{ConnectionId, Error, ErrorKind, Result};
 
 use super::{
-    keys::{no_connection, uuid_of},
-    leases::{busy, end_run, lease_of, lost, reap},
+    keys::no_connection,
+    leases::{busy, lease_of, lost, reap},
+    run_rows::{end_run, record, select},
 };
 use crate::{
-    driver::{Param, Row, Sql},
-    record::{Cause, NewRun, RunFilter, RunId, RunRecord, RunResult, RunStatus},
+    driver::{Param, Sql},
+    record::{NewRun, RunFilter, RunId, RunResult, RunStatus},
     request::{LeaseKey, Reply},
 };
 
@@ -88,42 +89,6 @@ pub(super) async fn finish(sql: &mut dyn Sql, by: LeaseKey, result: RunResult) -
         Some(row) if row.text(0)? == result.status.as_str() && row.count(1)? == by.fence => Ok(Reply::Done),
         _ => Err(lost(by.run)),
     }
-}
-
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "select seq, id, connection, kind, spec, status, fence, holder, started_at, ended_at, stats, error, project, cause, attempt, \
-             max_attempts, queued_at, not_before, scheduled_for from runs ",
-            $rest
-        )
-    };
-}
-pub(super) use select;
-
-pub(super) fn record(row: &Row) -> Result<RunRecord> {
-    let unknown = || Error::new(ErrorKind::DataInvalid, "the store holds a run that this version does not understand");
-    Ok(RunRecord {
-        seq: row.int(0)?,
-        id: RunId(uuid_of(row.text(1)?)?),
-        connection: ConnectionId(uuid_of(row.text(2)?)?),
-        kind: row.text(3)?.to_owned(),
-        spec: row.json(4)?,
-        status: RunStatus::parse(row.text(5)?).ok_or_else(unknown)?,
-        fence: row.count(6)?,
-        holder: row.json(7)?,
-        started_at_ms: Some(row.int(8)?).filter(|at| *at > 0),
-        ended_at_ms: row.optional(9, Row::int)?,
-        stats: row.optional(10, |r, i| r.json(i))?,
-        error: row.optional(11, |r, i| r.json(i))?,
-        project: row.text(12)?.to_owned(),
-        cause: Cause::parse(row.text(13)?).ok_or_else(unknown)?,
-        attempt: u32::try_from(row.int(14)?).map_err(|_| unknown())?,
-        max_attempts: u32::try_from(row.int(15)?).map_err(|_| unknown())?,
-        queued_at_ms: row.optional(16, Row::int)?,
-        not_before_ms: row.int(17)?,
-        scheduled_for_ms: row.optional(18, Row::int)?,
-    })
 }
 
 pub(super) async fn list(sql: &mut dyn Sql, filter: RunFilter) -> Result<Reply> {
