@@ -3,6 +3,8 @@
 use arrow_schema::{DataType, TimeUnit};
 use linkspan_core::widen::widen;
 
+use crate::text::parse;
+
 /// The most digits after the point that count as a decimal; longer ones are doubles, when they are exact.
 const MOST_SCALE: usize = 9;
 
@@ -184,13 +186,10 @@ pub(super) fn parse_f64(text: &[u8]) -> Option<f64> {
     same.then_some(value)
 }
 
-/// Days since 1970 of `YYYY-MM-DD`.
+/// Days since 1970 of `YYYY-MM-DD`, in years 1 to 9999.
 pub(super) fn parse_date(text: &[u8]) -> Option<i32> {
-    if text.len() != 10 || text[4] != b'-' || text[7] != b'-' {
-        return None;
-    }
-    let (year, month, day) = (number_at(text, 0, 4)?, number_at(text, 5, 2)?, number_at(text, 8, 2)?);
-    days(year, month, day)
+    let plain = text.len() == 10 && text[0].is_ascii_digit() && !text.starts_with(b"0000");
+    i32::try_from(parse::date(text).filter(|_| plain)?).ok()
 }
 
 pub(super) struct Instant {
@@ -198,70 +197,11 @@ pub(super) struct Instant {
     pub zoned: bool,
 }
 
-/// `YYYY-MM-DD[T ]HH:MM:SS[.f{1,6}][Z|±HH[:MM]]`. The instant is exact; a zone other than UTC is not kept.
+/// `YYYY-MM-DD[T ]HH:MM:SS[.f][Z|±HH[:MM]]`. The instant is exact; a zone other than UTC is not kept.
 pub(super) fn parse_timestamp(text: &[u8]) -> Option<Instant> {
-    if text.len() < 19 || !matches!(text[10], b'T' | b' ') || text[13] != b':' || text[16] != b':' {
-        return None;
-    }
-    let day = i64::from(parse_date(&text[..10])?);
-    let (hour, minute, second) = (number_at(text, 11, 2)?, number_at(text, 14, 2)?, number_at(text, 17, 2)?);
-    if hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let mut rest = &text[19..];
-    let mut fraction = 0;
-    if let [b'.', digits @ ..] = rest {
-        let n = digits.iter().take_while(|b| b.is_ascii_digit()).count();
-        if n == 0 || n > 6 {
-            return None;
-        }
-        fraction = i64::from(number_at(digits, 0, n)?) * 10i64.pow(6 - n as u32);
-        rest = &digits[n..];
-    }
-    let offset = match rest {
-        [] => None,
-        b"Z" | b"z" => Some(0),
-        [sign @ (b'+' | b'-'), zone @ ..] => Some(offset(zone)? * if *sign == b'-' { -1 } else { 1 }),
-        _ => return None,
-    };
-    let seconds = day * 86_400 + i64::from(hour * 3600 + minute * 60 + second) - i64::from(offset.unwrap_or(0));
-    Some(Instant { micros: seconds * 1_000_000 + fraction, zoned: offset.is_some() })
-}
-
-fn offset(zone: &[u8]) -> Option<i32> {
-    let (hours, minutes) = match zone.len() {
-        2 => (number_at(zone, 0, 2)?, 0),
-        4 => (number_at(zone, 0, 2)?, number_at(zone, 2, 2)?),
-        5 if zone[2] == b':' => (number_at(zone, 0, 2)?, number_at(zone, 3, 2)?),
-        _ => return None,
-    };
-    (hours <= 18 && minutes <= 59).then_some((hours * 3600 + minutes * 60) as i32)
-}
-
-fn number_at(text: &[u8], from: usize, len: usize) -> Option<u32> {
-    let mut value = 0;
-    for b in text.get(from..from + len)? {
-        let d = b.wrapping_sub(b'0');
-        if d > 9 {
-            return None;
-        }
-        value = value * 10 + u32::from(d);
-    }
-    Some(value)
-}
-
-/// Days from 1970-01-01 of a date of the proleptic Gregorian calendar, by shifting the year to start in March.
-fn days(year: u32, month: u32, day: u32) -> Option<i32> {
-    const LENGTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    if year == 0 || !(1..=12).contains(&month) || day == 0 || day > LENGTHS[month as usize - 1] || (month == 2 && day == 29 && !leap) {
-        return None;
-    }
-    let y = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (y / 400, y % 400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    i32::try_from(i64::from(era) * 146_097 + i64::from(day_of_era) - 719_468).ok()
+    parse_date(text.get(..10)?)?;
+    let instant = parse::instant(text).filter(|_| text[10] != b't')?;
+    Some(Instant { micros: instant.ticks(TimeUnit::Microsecond)?, zoned: instant.zoned })
 }
 
 #[cfg(test)]
