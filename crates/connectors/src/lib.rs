@@ -4,10 +4,12 @@ mod blocking;
 pub mod csv;
 pub mod faker;
 pub mod jsonl;
+pub mod mysql;
 pub mod postgresql;
 pub mod sqlite;
 mod text;
 mod text_file;
+mod tls;
 mod url_config;
 
 use linkspan_core::ConnectorType;
