@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::types::{Choices, OddDates};
 use crate::tls::{self, SslMode};
 
-/// How to reach a MySQL or MariaDB server.
+/// How to reach a MySQL or MariaDB server and what to read from it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MysqlConfig {
@@ -29,7 +30,7 @@ pub struct MysqlConfig {
     /// That user's password.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// The database to start in; none when left out.
+    /// The database; its tables are what is read unless `databases` says more.
     #[serde(default, alias = "dbname")]
     pub database: Option<String>,
     /// How TLS is used: `disable`, `allow`, `prefer` (the default), `require`, `verify-ca` or `verify-full`.
@@ -38,6 +39,30 @@ pub struct MysqlConfig {
     /// A PEM file with the certificates to trust; the machine's own when left out. With it, every mode that uses TLS checks the chain.
     #[serde(default)]
     pub sslrootcert: Option<String>,
+    /// The databases whose tables are shown. Empty: `database`, else all that the login can read.
+    #[serde(default)]
+    pub databases: Vec<String>,
+    /// A SELECT to read as one stream. `:last_pull` in it is bound to the start of the last successful read.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// The name of the stream that `query` makes; `query` when left out.
+    #[serde(default)]
+    pub query_name: Option<String>,
+    /// How many parts of one big table are read at once; chosen by the table's size when left out.
+    #[serde(default)]
+    pub slices: Option<u16>,
+    /// The most sessions that the full reads of one run share; they all look at the same moment of the server.
+    #[serde(default = "pool_size")]
+    pub pool_size: u16,
+    /// How far an incremental read looks back behind its cursor for transactions that committed late, in seconds.
+    #[serde(default = "late_window")]
+    pub late_window_seconds: u32,
+    /// What becomes of dates that no calendar has (`0000-00-00`) and of times outside of one day: `null` (recorded as a change), `text` (all dates and times travel as text) or `fail`.
+    #[serde(default)]
+    pub odd_dates: OddDates,
+    /// Whether `tinyint(1)` is read as a boolean; other values than 0 and 1 then become null and are recorded.
+    #[serde(default)]
+    pub tinyint1_as_boolean: bool,
     /// How long connecting may take, from the first packet to the end of the login, in seconds.
     #[serde(default = "connect_timeout")]
     pub connect_timeout_seconds: u32,
@@ -45,6 +70,12 @@ pub struct MysqlConfig {
 
 fn connect_timeout() -> u32 {
     10
+}
+fn late_window() -> u32 {
+    60
+}
+fn pool_size() -> u16 {
+    4
 }
 
 /// Where the server listens.
@@ -111,6 +142,15 @@ impl MysqlConfig {
                 .fix(format!("remove `url` or remove `{field}`")));
         }
         Parts::of_url(url.expose())?.endpoint(self)
+    }
+
+    /// The stream name of `query`.
+    pub(super) fn query_stream(&self) -> &str {
+        self.query_name.as_deref().unwrap_or("query")
+    }
+
+    pub(super) fn choices(&self) -> Choices {
+        Choices { odd_dates: self.odd_dates, tinyint1_as_boolean: self.tinyint1_as_boolean }
     }
 }
 

@@ -58,9 +58,15 @@ impl Said {
                 (Unavailable, "the server has no connection left", Some("raise max_connections, use fewer lanes, or wait"))
             }
             1053 | 1927 | 4031 => (Unavailable, "the server is stopping or ended the session", Some("run the same command again")),
+            1412 => (PositionLost, "the table was rewritten while it was being read", Some("run again: the table is read from its start")),
+            1060 => (ConfigInvalid, "two columns have the same name", Some("give each column of the query its own name with AS")),
+            1054 => (NotFound, "a column does not exist", Some("run discover to see the columns")),
+            1295 => (Unsupported, "the statement cannot be read as a query", Some("use a SELECT")),
+            3024 | 1969 => (Timeout, "the server ended the statement for its time limit", Some("raise the server's limit for this login")),
+            1317 => (Canceled, "the statement was cancelled", None),
             1205 | 1213 => (Conflict, "another transaction was in the way", Some("run the same command again")),
             1021 | 1114 | 3675 => (StorageFull, "the server has no room", Some("free space on the server; run the same command again")),
-            1064 => (ConfigInvalid, "the SQL is not understood", None),
+            1064 => (ConfigInvalid, "the SQL is not understood", Some("try the query with a client first")),
             1251 | 2059 => (Unsupported, "the server asks for a way to log in that is not supported", Some(super::login::PLUGINS)),
             _ => (Internal, "the server answered with an error", Some("look the code up in the server's documentation, or in its log")),
         }

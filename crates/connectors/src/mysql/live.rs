@@ -4,7 +4,7 @@ use linkspan_core::{Checked, Context, Error, ErrorKind, Result};
 use linkspan_testkit::servers::{required, unique};
 use serde_json::{Value, json};
 
-use super::{config::MysqlConfig, mariadb, mysql, wire};
+use super::{config::MysqlConfig, connect::Server, mariadb, mysql, wire};
 
 fn servers() -> Vec<String> {
     ["LINKSPAN_TEST_MARIADB_URL", "LINKSPAN_TEST_MYSQL_URL"].into_iter().filter_map(required).collect()
@@ -20,7 +20,7 @@ async fn refused(config: Value) -> Error {
 
 async fn session(url: &str) -> Result<wire::Wire> {
     let config: MysqlConfig = serde_json::from_value(json!({ "url": url })).unwrap();
-    wire::connect(&config.endpoint()?, &Context::real()).await
+    Server::new(config.endpoint()?, Context::real()).connect().await
 }
 
 async fn run(url: &str, sql: &str) -> Vec<wire::TextRow> {

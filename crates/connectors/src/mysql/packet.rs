@@ -22,6 +22,8 @@ const MAX_PACKET: u32 = 1 << 30;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Greeting {
     pub version: String,
+    /// The session's number at the server.
+    pub thread: u32,
     pub capabilities: u32,
     pub nonce: Vec<u8>,
     pub plugin: String,
@@ -35,7 +37,7 @@ impl Greeting {
             return None;
         }
         let version = text(r.until_nul()?);
-        r.take(4)?;
+        let thread = r.take(4)?.iter().rev().fold(0, |n, b| n << 8 | u32::from(*b));
         let mut nonce = r.take(8)?.to_vec();
         r.take(1)?;
         let low = r.take(2)?;
@@ -51,7 +53,7 @@ impl Greeting {
             0 => "mysql_native_password".to_owned(),
             _ => text(r.until_nul().unwrap_or(r.0)),
         };
-        Some(Self { version, capabilities, nonce, plugin })
+        Some(Self { version, thread, capabilities, nonce, plugin })
     }
 }
 
@@ -117,7 +119,7 @@ pub(super) fn switch(body: &[u8]) -> Option<(String, Vec<u8>)> {
 }
 
 /// The values of one row of a text answer.
-pub(super) fn text_row(body: &[u8], columns: usize) -> Option<Vec<Option<String>>> {
+pub(super) fn text_row(body: &[u8], columns: usize) -> Option<Vec<Option<Vec<u8>>>> {
     let mut r = Reader(body);
     let row = (0..columns).map(|_| r.value()).collect();
     r.0.is_empty().then_some(row)?
@@ -127,6 +129,72 @@ pub(super) fn text_row(body: &[u8], columns: usize) -> Option<Vec<Option<String>
 pub(super) fn column_count(body: &[u8]) -> Option<usize> {
     let mut r = Reader(body);
     usize::try_from(r.length()?).ok().filter(|n| *n <= 4096)
+}
+
+/// A column of an answer, as the server describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    pub name: String,
+    /// 63 is binary: bytes, not text.
+    pub charset: u16,
+    /// In bytes of the answer's character set.
+    pub length: u32,
+    pub kind: u8,
+    pub flags: u16,
+    pub decimals: u8,
+}
+
+impl Described {
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let mut r = Reader(body);
+        for _ in 0..4 {
+            r.bytes()?;
+        }
+        let name = text(r.bytes()?);
+        r.bytes()?;
+        r.length()?;
+        let (charset, length) = (r.take(2)?, r.take(4)?);
+        let (kind, flags, decimals) = (r.take(1)?[0], r.take(2)?, r.take(1)?[0]);
+        let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+        let short = |b: &[u8]| u16::from_le_bytes([b[0], b[1]]);
+        Some(Self { name, charset: short(charset), length, kind, flags: short(flags), decimals })
+    }
+}
+
+/// The answer to a prepared statement: its id, its columns, its parameters.
+pub(super) struct Prepared {
+    pub id: u32,
+    pub columns: usize,
+    pub parameters: usize,
+}
+
+impl Prepared {
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let body = body.get(..9)?;
+        let id = u32::from_le_bytes([body[1], body[2], body[3], body[4]]);
+        let count = |at: usize| usize::from(u16::from_le_bytes([body[at], body[at + 1]]));
+        (body[0] == 0).then(|| Self { id, columns: count(5), parameters: count(7) })
+    }
+}
+
+/// The command that runs a prepared statement with these parameters, all given as text, without a server-side cursor.
+pub(super) fn execute(id: u32, parameters: &[&str]) -> Vec<u8> {
+    const VAR_STRING: [u8; 2] = [0xfd, 0];
+    let mut out = vec![0x17];
+    out.extend_from_slice(&id.to_le_bytes());
+    out.push(0);
+    out.extend_from_slice(&1u32.to_le_bytes());
+    if parameters.is_empty() {
+        return out;
+    }
+    out.resize(out.len() + parameters.len().div_ceil(8), 0);
+    out.push(1);
+    parameters.iter().for_each(|_| out.extend_from_slice(&VAR_STRING));
+    for parameter in parameters {
+        push_length(&mut out, parameter.len(), can::PLUGIN_AUTH_LENENC);
+        out.extend_from_slice(parameter.as_bytes());
+    }
+    out
 }
 
 pub(super) struct Reader<'a>(pub &'a [u8]);
@@ -143,6 +211,10 @@ impl<'a> Reader<'a> {
         self.0 = &self.0[at + 1..];
         Some(head)
     }
+    pub fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.length()?).ok()?;
+        self.take(len)
+    }
     fn length(&mut self) -> Option<u64> {
         let bytes = match self.take(1)?[0] {
             n @ 0..=250 => return Some(n.into()),
@@ -155,13 +227,12 @@ impl<'a> Reader<'a> {
     }
     /// The outer option: whether it could be read. The inner one: whether it is null.
     #[allow(clippy::option_option, reason = "a null is not a missing value")]
-    fn value(&mut self) -> Option<Option<String>> {
+    fn value(&mut self) -> Option<Option<Vec<u8>>> {
         if self.0.first() == Some(&0xfb) {
             self.take(1)?;
             return Some(None);
         }
-        let len = usize::try_from(self.length()?).ok()?;
-        Some(Some(text(self.take(len)?)))
+        Some(Some(self.bytes()?.to_vec()))
     }
 }
 
@@ -194,7 +265,7 @@ mod tests {
             Greeting::read(&whole[..n]);
         }
         let row = b"\x03abc\xfb\xfc\x02\x00xy";
-        assert_eq!(text_row(row, 3).unwrap(), [Some("abc".to_owned()), None, Some("xy".to_owned())]);
+        assert_eq!(text_row(row, 3).unwrap(), [Some(b"abc".to_vec()), None, Some(b"xy".to_vec())]);
         for n in 0..row.len() {
             assert_eq!(text_row(&row[..n], 3), None);
         }
