@@ -7,7 +7,7 @@ use arrow_schema::{Field, FieldRef, Schema};
 use linkspan_core::{Cursor, Error, ErrorKind, Result, Stream, StreamName, native, suggest};
 
 use super::{
-    connect::Flavor,
+    server::Flavor,
     sql::{ident, list, literal},
     types::{Choices, Form, GENERATED, SRID, Typed},
     wire::{TextRow, Wire},

@@ -1,32 +1,13 @@
-//! A server as one config names it, and the settings that make its answers the same everywhere.
+//! From a server to a session: logged in, and with the settings that make its answers the same everywhere.
 
 use std::sync::Arc;
 
-use linkspan_core::{Context, Error, ErrorKind, Result};
+use linkspan_core::{Error, ErrorKind, Result};
 
 use super::{
-    config::Endpoint,
+    server::{Flavor, Server},
     wire::{self, Wire},
 };
-
-/// Shared by all sessions of a connector.
-pub(super) struct Server {
-    pub endpoint: Endpoint,
-    pub ctx: Context,
-}
-
-/// The two families; they differ in what their catalogs and settings are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flavor {
-    Mysql,
-    Mariadb,
-}
-
-impl Flavor {
-    pub fn of(version: &str) -> Self {
-        if version.to_ascii_lowercase().contains("mariadb") { Self::Mariadb } else { Self::Mysql }
-    }
-}
 
 /// What every session of ours says first. Values look the same whatever the server's defaults are; strings end where we end them; no
 /// limit of the server ends a long read, and a slow destination does not make it hang up. Dates that no calendar has may be read, and
@@ -39,10 +20,6 @@ const OF_MYSQL: &str = "max_execution_time = 0, information_schema_stats_expiry 
 const OF_MARIADB: &str = "max_statement_time = 0, tx_isolation = 'REPEATABLE-READ'";
 
 impl Server {
-    pub fn new(endpoint: Endpoint, ctx: Context) -> Arc<Self> {
-        Arc::new(Self { endpoint, ctx })
-    }
-
     /// A session, logged in and set up. `Timeout` when the whole of it takes longer than the connect timeout.
     pub async fn connect(self: &Arc<Self>) -> Result<Wire> {
         let within = self.endpoint.connect_timeout;

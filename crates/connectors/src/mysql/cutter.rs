@@ -6,9 +6,9 @@ use linkspan_core::{Error, ErrorKind, Repeats, Result, Scope};
 
 use super::{
     catalog::{Column, Kind, Table},
-    connect::Flavor,
     keys::{asked, is_sliceable},
     reading::Subject,
+    server::Flavor,
     sql::{ident, literal},
     states::{PartState, Standing},
     wire::Wire,

@@ -4,7 +4,7 @@ use linkspan_core::{Checked, Context, Error, ErrorKind, Result};
 use linkspan_testkit::servers::{required, unique};
 use serde_json::{Value, json};
 
-use super::{config::MysqlConfig, connect::Server, mariadb, mysql, wire};
+use super::{config::MysqlConfig, mariadb, mysql, server::Server, wire};
 
 fn servers() -> Vec<String> {
     ["LINKSPAN_TEST_MARIADB_URL", "LINKSPAN_TEST_MYSQL_URL"].into_iter().filter_map(required).collect()

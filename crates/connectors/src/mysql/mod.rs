@@ -16,6 +16,7 @@ mod part;
 mod pull;
 mod query;
 mod reading;
+mod server;
 mod source;
 mod sql;
 mod statements;
@@ -36,7 +37,7 @@ pub use config::MysqlConfig;
 pub use statements::{Answer, Statements};
 pub use types::OddDates;
 
-use connect::Server;
+use server::Server;
 use source::MysqlSource;
 
 /// The entry of MySQL.

@@ -7,9 +7,9 @@ use linkspan_core::{Covers, Ended, Lane, Output, Result, Scope, Stop};
 
 use super::{
     catalog::{Column, select_list},
-    connect::Server,
     keys::{asked, between, written},
     reading::{Read, Reading, Subject},
+    server::Server,
     sql::ident,
     states::{PartState, save},
     view::View,

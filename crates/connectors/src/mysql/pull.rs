@@ -7,9 +7,9 @@ use linkspan_core::{Covers, Ended, Lane, Output, Repeats, Result, Scope, Stop};
 
 use super::{
     catalog::select_list,
-    connect::Server,
     keys,
     reading::{Read, Reading, Subject},
+    server::Server,
     sql::{ident, list, literal},
     states::{SEEN_CAP, StreamState, save},
 };

@@ -7,8 +7,8 @@ use linkspan_core::{Output, Result, Rows, Stop, StreamName};
 
 use super::{
     catalog::{Column, fields},
-    connect::Server,
     decode::Decoder,
+    server::Server,
     types::OddDates,
     values::sized,
     wire::{self, Pumped, Wire},

@@ -13,12 +13,12 @@ use tokio::sync::{Mutex, OnceCell};
 use super::{
     catalog::{self, Column, Kind, Table, Wanted},
     config::MysqlConfig,
-    connect::Server,
     cutter::{self, Cutter, Old},
     part::Part,
     pull::Pull,
     query::Query,
     reading::Subject,
+    server::Server,
     sql,
     states::{self, StreamState, WindowState},
     view::View,

@@ -2,7 +2,7 @@
 
 use linkspan_core::{Context, Result};
 
-use super::{config::MysqlConfig, connect::Server, wire::Wire};
+use super::{config::MysqlConfig, server::Server, wire::Wire};
 
 /// A session for statements one by one.
 pub struct Statements(Wire);

@@ -8,8 +8,8 @@ use linkspan_core::{Error, ErrorKind, Result, StreamName};
 use tokio::sync::Semaphore;
 
 use super::{
-    connect::{Flavor, Server},
     reading::LOOK,
+    server::{Flavor, Server},
     sql,
     wire::Wire,
 };

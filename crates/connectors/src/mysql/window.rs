@@ -9,9 +9,9 @@ use linkspan_core::{Covers, Ended, Error, ErrorKind, Lane, Output, Repeats, Resu
 
 use super::{
     catalog::{Column, select_list},
-    connect::Server,
     keys::{self, asked, written},
     reading::{Read, Reading, Subject},
+    server::Server,
     sql::{ident, list, literal},
     states::{Mark, SEEN_CAP, StreamState, WindowState, mark_before, remember, save},
     types::Form,

@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     config::{Endpoint, Host},
-    connect::{Flavor, Server},
     errors::{Said, garbled, of_io},
     login::{self, Channel},
     packet::{self, Described, Greeting, Prepared, can},
+    server::{Flavor, Server},
 };
 use crate::tls::{self, SslMode};
 
