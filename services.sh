@@ -16,7 +16,7 @@ set -uo pipefail
 CACHE=${LINKSPAN_CACHE:-$HOME/.cache/linkspan}
 TOOLS=$CACHE/tools
 ROOT=${LINKSPAN_SERVICES_DIR:-${TMPDIR:-/tmp}/linkspan-services-$(id -un)}
-NAMES=(postgres s3)
+NAMES=(postgres s3 mariadb mysql)
 PASSWORD='linkspan-Secret_1'
 ACCESS_KEY=LINKSPANTESTKEY
 SECRET_KEY='linkspan/Test+Secret/0123456789abcdef'
@@ -141,6 +141,85 @@ s3_env() {
   echo "export LINKSPAN_TEST_S3_BUCKET='$BUCKET'"
 }
 
+# ---- MariaDB: Debian's ----
+# It refuses to run as root: as root it runs as the account that its package made.
+as_mysql() { if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=mysql --regid="$(id -gn mysql)" --init-groups "$@"; else exec "$@"; fi; }
+own_mysql() { if [ "$(id -u)" = 0 ]; then chown -R mysql "$1"; fi; }
+mysql_login() { # mysql_login <folder>: the statements that make the tests' login and database at the first start
+  cat > "$1/init.sql" << SQL
+CREATE USER IF NOT EXISTS 'linkspan'@'%' IDENTIFIED BY '$PASSWORD';
+GRANT ALL PRIVILEGES ON *.* TO 'linkspan'@'%' WITH GRANT OPTION;
+CREATE DATABASE IF NOT EXISTS test CHARACTER SET utf8mb4;
+SQL
+}
+
+mariadb_install() { [ -x /usr/sbin/mariadbd ] || apt_install mariadb-server mariadb-client; }
+mariadb_start() {
+  local dir=$ROOT/mariadb port
+  port=$(pick_port mariadb)
+  certificates
+  cp "$ROOT"/certs/{ca.crt,server.crt,server.key} "$dir/"
+  mysql_login "$dir"
+  mkdir -p "$dir/data"
+  own_mysql "$dir"
+  if [ ! -d "$dir/data/mysql" ]; then
+    (as_mysql mariadb-install-db --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal --skip-test-db) \
+      > "$dir/install.log" 2>&1 || die "mariadb-install-db failed: $(tail -n 2 "$dir/install.log")"
+  fi
+  # The tests kill Linkspan, not this server.
+  launch mariadb as_mysql /usr/sbin/mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/sock" --pid-file="$dir/server.pid" \
+    --bind-address=127.0.0.1 --port="$port" --skip-name-resolve --init-file="$dir/init.sql" --character-set-server=utf8mb4 \
+    --ssl-ca="$dir/ca.crt" --ssl-cert="$dir/server.crt" --ssl-key="$dir/server.key" --innodb-flush-log-at-trx-commit=0
+}
+mariadb_ready() { answers "$(port_of mariadb)" && grep -q 'ready for connections' "$ROOT/mariadb/log"; }
+mariadb_env() {
+  echo "export LINKSPAN_TEST_MARIADB_URL='mysql://linkspan:$PASSWORD@127.0.0.1:$(port_of mariadb)/test'"
+  echo "export LINKSPAN_TEST_MARIADB_CA='$ROOT/certs/ca.crt'"
+}
+
+# ---- MySQL: Debian has it in sid only. Fetched by apt with lists of its own into a folder of its own, run by that folder's loader ----
+SID=$TOOLS/sid
+mysql_install() {
+  [ -e "$SID/complete" ] && return
+  local own=$TOOLS/apt-sid mirror deb
+  mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 | tr -d ' ')
+  [ -n "$mirror" ] || die "MySQL comes from a Debian mirror, and this machine's apt names none"
+  rm -rf "$SID"
+  mkdir -p "$own"/{lists/partial,cache/archives/partial,etc/preferences.d,etc/apt.conf.d,state} "$SID"
+  : > "$own/state/status"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" > "$own/etc/sources.list"
+  cat > "$own/apt.conf" << CONF
+Dir::State "$own/state"; Dir::State::lists "$own/lists"; Dir::State::status "$own/state/status"; Dir::Cache "$own/cache";
+Dir::Etc "$own/etc"; Dir::Etc::sourcelist "$own/etc/sources.list"; Dir::Etc::sourceparts "-"; APT::Architecture "amd64";
+Acquire::Check-Valid-Until "false"; Acquire::Languages "none"; APT::Sandbox::User "root";
+CONF
+  {
+    APT_CONFIG=$own/apt.conf apt-get update -qq &&
+      APT_CONFIG=$own/apt.conf apt-get install -y -qq --no-install-recommends --download-only mysql-server-core
+  } >> "$ROOT/install.log" 2>&1 || die "MySQL could not be fetched, see $ROOT/install.log"
+  for deb in "$own"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$SID" || die "$deb cannot be unpacked"; done
+  rm -rf "$own"
+  chmod 755 "$SID"
+  touch "$SID/complete"
+}
+mysql_start() {
+  local dir=$ROOT/mysql port
+  local lib=$SID/usr/lib/x86_64-linux-gnu
+  local server=("$lib/ld-linux-x86-64.so.2" --library-path "$lib" "$SID/usr/sbin/mysqld" --no-defaults --basedir="$SID/usr"
+    --lc-messages-dir="$SID/usr/share/mysql" --plugin-dir="$SID/usr/lib/mysql/plugin" --datadir="$dir/data"
+    --secure-file-priv= --user="$(id -un)")
+  port=$(pick_port mysql)
+  mysql_login "$dir"
+  # Its program is below the home of whoever runs this, where no other account may go: it runs as that person, root or not.
+  if [ ! -d "$dir/data/mysql" ]; then
+    ("${server[@]}" --initialize-insecure) > "$dir/install.log" 2>&1 || die "mysqld --initialize failed: $(tail -n 2 "$dir/install.log")"
+  fi
+  launch mysql "${server[@]}" --socket="$dir/sock" --pid-file="$dir/server.pid" --bind-address=127.0.0.1 --port="$port" --mysqlx=OFF \
+    --skip-name-resolve --init-file="$dir/init.sql" --innodb-flush-log-at-trx-commit=0 --sync-binlog=0 --performance-schema=OFF
+}
+mysql_ready() { answers "$(port_of mysql)" && grep -q 'ready for connections' "$ROOT/mysql/log"; }
+mysql_env() { echo "export LINKSPAN_TEST_MYSQL_URL='mysql://linkspan:$PASSWORD@127.0.0.1:$(port_of mysql)/test'"; }
+
 # ---- verbs ----
 launch() { # launch <name> command...: in the background, with log and pid; the command must exec, so that the pid is the server's
   local dir=$ROOT/$1
@@ -164,8 +243,8 @@ down() {
   local name=$1 pid
   alive "$name" || return 0
   pid=$(cat "$ROOT/$name/pid")
-  # PostgreSQL's fast shutdown is SIGINT; the S3 server knows it too.
-  kill -INT "$pid"
+  # PostgreSQL's fast shutdown is SIGINT; the S3 server knows it too. MariaDB and MySQL stop at SIGTERM only.
+  case $name in mariadb | mysql) kill -TERM "$pid" ;; *) kill -INT "$pid" ;; esac
   for _ in $(seq 100); do
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.1

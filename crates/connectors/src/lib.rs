@@ -4,10 +4,13 @@ mod blocking;
 pub mod csv;
 pub mod faker;
 pub mod jsonl;
+pub mod mysql;
+mod positions;
 pub mod postgresql;
 pub mod sqlite;
 mod text;
 mod text_file;
+mod tls;
 mod url_config;
 
 use linkspan_core::ConnectorType;
@@ -15,5 +18,13 @@ use url_config::url_config;
 
 /// Every native connector type, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
-    vec![csv::connector_type(), faker::connector_type(), jsonl::connector_type(), postgresql::connector_type(), sqlite::connector_type()]
+    vec![
+        csv::connector_type(),
+        faker::connector_type(),
+        jsonl::connector_type(),
+        mysql::mariadb(),
+        mysql::mysql(),
+        postgresql::connector_type(),
+        sqlite::connector_type(),
+    ]
 }

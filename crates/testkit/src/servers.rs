@@ -1,6 +1,9 @@
 //! Real servers for tests: their addresses, what happens without them, and a database of one's own.
 
+use async_trait::async_trait;
 use tokio_postgres::NoTls;
+
+use crate::Table;
 
 /// The value of a server's variable. Without it the test is skipped with a line, or fails where servers are required (`CI`).
 pub fn required(variable: &str) -> Option<String> {
@@ -57,39 +60,31 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}_{}", &uuid::Uuid::new_v4().simple().to_string()[..12])
 }
 
-/// A PostgreSQL database of one test's own; dropped with it.
-pub struct TestDatabase {
-    admin: String,
-    pub name: String,
-    /// The URL of this database for the superuser.
-    pub url: String,
+/// How tests speak to one kind of server.
+#[async_trait]
+pub trait Dialect: Clone + Send + Sync + 'static {
+    /// Runs statements in the URL's database and answers the rows of the last, as text: NULL as `None`, bytes in lower-case hex.
+    async fn run(&self, url: &str, sql: &str) -> Result<Table, String>;
+    fn create_database(&self, name: &str) -> String;
+    fn drop_database(&self, name: &str) -> String;
 }
 
-impl TestDatabase {
-    /// Makes a database, or answers `None` after a line when there is no server (and none is required).
-    pub async fn create() -> Option<Self> {
-        let admin = postgres_url()?;
-        let name = unique("ls_test");
-        run(&admin, &format!("CREATE DATABASE \"{name}\" TEMPLATE template0")).await;
-        Some(Self { url: with_database(&admin, &name), admin, name })
-    }
-    /// A client of this database.
-    pub async fn client(&self) -> tokio_postgres::Client {
-        connect(&self.url).await
-    }
-    /// Runs statements without an answer.
-    pub async fn execute(&self, sql: &str) {
-        run(&self.url, sql).await;
-    }
-    /// The answer as text: columns as `::text` shows them, NULL as `None`.
-    pub async fn query(&self, sql: &str) -> crate::Table {
-        let client = self.client().await;
-        let messages = client.simple_query(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-        let mut table = crate::Table::default();
-        for message in messages {
+/// PostgreSQL, spoken to by a driver of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Postgres;
+
+#[async_trait]
+impl Dialect for Postgres {
+    async fn run(&self, url: &str, sql: &str) -> Result<Table, String> {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(|e| format!("{e:?}"))?;
+        let serve = tokio::spawn(connection);
+        let messages = client.simple_query(sql).await.map_err(|e| format!("{e:?}"));
+        serve.abort();
+        let mut table = Table::default();
+        for message in messages? {
             match message {
                 tokio_postgres::SimpleQueryMessage::RowDescription(columns) => {
-                    table = crate::Table::new(columns.iter().map(|c| c.name()));
+                    table = Table::new(columns.iter().map(|c| c.name()));
                 }
                 tokio_postgres::SimpleQueryMessage::Row(row) => {
                     table.rows.push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect());
@@ -97,31 +92,71 @@ impl TestDatabase {
                 _ => {}
             }
         }
-        table
+        Ok(table)
+    }
+    fn create_database(&self, name: &str) -> String {
+        format!("CREATE DATABASE \"{name}\" TEMPLATE template0")
+    }
+    fn drop_database(&self, name: &str) -> String {
+        format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")
     }
 }
 
-impl Drop for TestDatabase {
+/// A database of one test's own; dropped with it.
+pub struct TestDatabase<D: Dialect = Postgres> {
+    dialect: D,
+    admin: String,
+    pub name: String,
+    /// The URL of this database for the superuser.
+    pub url: String,
+}
+
+impl TestDatabase {
+    /// Makes a PostgreSQL database, or answers `None` after a line when there is no server (and none is required).
+    pub async fn create() -> Option<Self> {
+        Some(Self::create_on(Postgres, postgres_url()?).await)
+    }
+    /// A client of this database.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        connect(&self.url).await
+    }
+}
+
+impl<D: Dialect> TestDatabase<D> {
+    /// Makes a database on the server of a superuser's URL.
+    pub async fn create_on(dialect: D, admin: String) -> Self {
+        let name = unique("ls_test");
+        run(&dialect, &admin, &dialect.create_database(&name)).await;
+        Self { url: with_database(&admin, &name), dialect, admin, name }
+    }
+    /// Runs statements without an answer.
+    pub async fn execute(&self, sql: &str) {
+        run(&self.dialect, &self.url, sql).await;
+    }
+    /// The answer as text.
+    pub async fn query(&self, sql: &str) -> Table {
+        run(&self.dialect, &self.url, sql).await
+    }
+    /// The answer of the superuser, who is in another database.
+    pub async fn query_as_admin(&self, sql: &str) -> Table {
+        run(&self.dialect, &self.admin, sql).await
+    }
+}
+
+impl<D: Dialect> Drop for TestDatabase<D> {
     fn drop(&mut self) {
-        let (admin, name) = (self.admin.clone(), self.name.clone());
+        let (dialect, admin, name) = (self.dialect.clone(), self.admin.clone(), self.name.clone());
         // A thread of its own: a drop may be on a runtime's thread, where blocking on another runtime panics.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let (client, connection) = tokio_postgres::connect(&admin, NoTls).await.map_err(std::io::Error::other)?;
-                let serve = tokio::spawn(connection);
-                client.batch_execute(&format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)")).await.ok();
-                serve.abort();
-                Ok::<_, std::io::Error>(())
-            })
+            runtime.block_on(async { dialect.run(&admin, &dialect.drop_database(&name)).await.map_err(std::io::Error::other) })
         });
         dropped.join().ok();
     }
 }
 
-async fn run(url: &str, sql: &str) {
-    let client = connect(url).await;
-    client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+async fn run(dialect: &impl Dialect, url: &str, sql: &str) -> Table {
+    dialect.run(url, sql).await.unwrap_or_else(|e| panic!("{}: {e}", sql.chars().take(500).collect::<String>()))
 }
 
 async fn connect(url: &str) -> tokio_postgres::Client {

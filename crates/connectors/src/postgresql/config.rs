@@ -5,8 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use linkspan_core::{Error, ErrorKind, Result, Secret, SecretUrl, Swap, suggest};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::tls::{self, SslMode};
 
 /// How to reach a PostgreSQL server and what to read from it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -66,42 +68,6 @@ fn connect_timeout() -> u32 {
     10
 }
 
-/// libpq's TLS modes, with libpq's meaning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SslMode {
-    /// Never TLS.
-    Disable,
-    /// TLS only when the server refuses the login without it.
-    Allow,
-    /// TLS when the server offers it, else plain.
-    #[default]
-    Prefer,
-    /// TLS or nothing; the certificate is not checked unless `sslrootcert` is set.
-    Require,
-    /// TLS with a certificate of a trusted authority; the host's name is not compared.
-    VerifyCa,
-    /// TLS with a trusted certificate for this very host.
-    VerifyFull,
-}
-
-impl SslMode {
-    const NAMES: [(&'static str, Self); 6] = [
-        ("disable", Self::Disable),
-        ("allow", Self::Allow),
-        ("prefer", Self::Prefer),
-        ("require", Self::Require),
-        ("verify-ca", Self::VerifyCa),
-        ("verify-full", Self::VerifyFull),
-    ];
-
-    fn parse(text: &str) -> Result<Self> {
-        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode).ok_or_else(|| {
-            invalid("not an sslmode").with("sslmode", text).fix("use disable, allow, prefer, require, verify-ca or verify-full")
-        })
-    }
-}
-
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
@@ -121,6 +87,17 @@ pub(super) struct Endpoint {
     pub application_name: String,
     pub options: Option<String>,
     pub connect_timeout: Duration,
+}
+
+impl Endpoint {
+    /// What is asked of TLS; on a Unix socket nothing is.
+    pub fn tls(&self) -> tls::Wanted<'_> {
+        let host = match &self.host {
+            Host::Tcp(host, _) => host,
+            Host::Unix(_) => "",
+        };
+        tls::Wanted { host, sslmode: self.sslmode, sslrootcert: self.sslrootcert.as_deref() }
+    }
 }
 
 impl PostgresConfig {

@@ -14,10 +14,10 @@ use tokio::{
 use tokio_postgres::{CancelToken, NoTls, SimpleQueryMessage};
 
 use super::{
-    config::{Endpoint, Host, SslMode},
+    config::{Endpoint, Host},
     errors::{PgResult, of_io},
-    tls,
 };
+use crate::tls::{self, SslMode};
 
 /// What every session of ours says first: values look the same whatever the server's defaults are, and no limit ends a long read.
 pub(super) const SESSION: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; \
@@ -128,7 +128,7 @@ impl Server {
         postgres_protocol::message::frontend::ssl_request(&mut request);
         channel.write_all(&request).await.map_err(|e| of_io(&e, "asking for TLS"))?;
         match channel.read_u8().await.map_err(|e| of_io(&e, "asking for TLS"))? {
-            b'S' => tls::wrap(channel, &self.endpoint).await,
+            b'S' => tls::wrap(channel, self.endpoint.tls()).await,
             b'N' if wrap == Wrap::TlsIfOffered => Ok(channel),
             b'N' => Err(tls::not_offered()),
             _ => Err(Error::new(ErrorKind::Unavailable, "what answers there is not a PostgreSQL server").fix("check host and port")),

@@ -33,7 +33,6 @@ mod source;
 mod sql;
 mod states;
 mod tail;
-mod tls;
 mod types;
 mod window;
 mod wire;
@@ -44,7 +43,8 @@ use async_trait::async_trait;
 use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Source, Spec, UrlForm};
 use serde_json::json;
 
-pub use config::{PostgresConfig, SslMode};
+pub use crate::tls::SslMode;
+pub use config::PostgresConfig;
 
 use connect::Server;
 use destination::PgDestination;

@@ -1,13 +1,11 @@
 //! What a position of this source says, and how the lower bound of the next incremental read is chosen.
 
-use linkspan_core::{Error, ErrorKind, Result, State};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
-const VERSION: u16 = 1;
+pub(super) use crate::positions::{SEEN_CAP, load, other_cursor, save};
+
 /// How many earlier reads are kept in mind to choose a bound from.
 const HISTORY: usize = 16;
-/// Above so many entries a list of what was seen is not kept.
-pub(super) const SEEN_CAP: usize = 10_000;
 
 /// How far one part of a table was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,31 +75,6 @@ pub(super) struct WindowState {
     pub seen: Vec<String>,
 }
 
-pub(super) fn save(state: &impl Serialize) -> Result<State> {
-    let value = serde_json::to_value(state).map_err(|e| Error::new(ErrorKind::Internal, "a position could not be written").because(e))?;
-    Ok(State::new(VERSION, value))
-}
-
-/// Reads a position back. One that this version does not know is lost, never taken for an empty one.
-pub(super) fn load<T: DeserializeOwned>(state: &State) -> Result<T> {
-    let lost = || {
-        Error::new(ErrorKind::PositionLost, "the position was written by another version or another connector")
-            .with("version", state.version)
-            .fix("reset the connection: the next run reads everything again")
-    };
-    if state.version != VERSION {
-        return Err(lost());
-    }
-    serde_json::from_value(state.value.clone()).map_err(|e| lost().because(e))
-}
-
-pub(super) fn other_cursor(was: &str, now: &str) -> Error {
-    Error::new(ErrorKind::PositionLost, "the position belongs to another cursor column")
-        .with("was", was)
-        .with("cursor", now)
-        .fix("keep the cursor column, or reset the connection to read everything again")
-}
-
 /// The newest earlier read that every transaction still open at `xmin` began after. Older ones are forgotten: they will never be
 /// needed again. `before` leaves out reads after that time: a transaction may draw its value before it gets its id.
 pub(super) fn settled_mark(history: &mut Vec<Mark>, xmin: u64, before: i64) -> Option<Mark> {
@@ -122,6 +95,8 @@ pub(super) fn remember(history: &mut Vec<Mark>, mark: Mark) {
 
 #[cfg(test)]
 mod tests {
+    use linkspan_core::{ErrorKind, State};
+
     use super::*;
 
     fn mark(at: i64, xmax: u64) -> Mark {

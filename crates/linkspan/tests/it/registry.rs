@@ -9,6 +9,8 @@ const SUITES: &[(&str, Role, &str)] = &[
     ("csv", Role::Destination, "connectors/tests/it/text_files.rs"),
     ("jsonl", Role::Source, "connectors/tests/it/jsonl_source.rs"),
     ("jsonl", Role::Destination, "connectors/tests/it/text_files.rs"),
+    ("mariadb", Role::Source, "connectors/tests/it/mysql_source.rs"),
+    ("mysql", Role::Source, "connectors/tests/it/mysql_source.rs"),
     ("postgresql", Role::Source, "connectors/tests/it/postgresql_source.rs"),
     ("postgresql", Role::Destination, "connectors/tests/it/postgresql_suite.rs"),
     ("sqlite", Role::Source, "connectors/tests/it/sqlite.rs"),

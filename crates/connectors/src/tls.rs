@@ -1,4 +1,4 @@
-//! TLS as libpq means it: six modes, of which the two lowest checks (none, the chain alone) are not rustls's own.
+//! TLS to a database server, shared by the connectors that ask for it inside their protocol. Modes as libpq means them: six modes, of which the two lowest checks (none, the chain alone) are not rustls's own.
 
 use std::{path::Path, sync::Arc};
 
@@ -15,7 +15,54 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::config::{Endpoint, Host, SslMode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// libpq's TLS modes, with libpq's meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS only when the server refuses the login without it.
+    Allow,
+    /// TLS when the server offers it, else plain.
+    #[default]
+    Prefer,
+    /// TLS or nothing; the certificate is not checked unless `sslrootcert` is set.
+    Require,
+    /// TLS with a certificate of a trusted authority; the host's name is not compared.
+    VerifyCa,
+    /// TLS with a trusted certificate for this very host.
+    VerifyFull,
+}
+
+impl SslMode {
+    const NAMES: [(&'static str, Self); 6] = [
+        ("disable", Self::Disable),
+        ("allow", Self::Allow),
+        ("prefer", Self::Prefer),
+        ("require", Self::Require),
+        ("verify-ca", Self::VerifyCa),
+        ("verify-full", Self::VerifyFull),
+    ];
+
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, mode)| *mode).ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "not an sslmode")
+                .with("sslmode", text)
+                .fix("use disable, allow, prefer, require, verify-ca or verify-full")
+        })
+    }
+}
+
+/// What a config asks of the TLS to one server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub host: &'a str,
+    pub sslmode: SslMode,
+    pub sslrootcert: Option<&'a Path>,
+}
 
 /// How much of the server's certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,33 +73,33 @@ enum Check {
 }
 
 impl Check {
-    fn of(endpoint: &Endpoint) -> Self {
-        match endpoint.sslmode {
+    fn of(wanted: Wanted<'_>) -> Self {
+        match wanted.sslmode {
             SslMode::VerifyFull => Self::ChainAndName,
             SslMode::VerifyCa => Self::Chain,
-            _ if endpoint.sslrootcert.is_some() => Self::Chain,
+            _ if wanted.sslrootcert.is_some() => Self::Chain,
             _ => Self::Nothing,
         }
     }
 }
 
 /// Puts TLS over a channel whose server has agreed to it.
-pub(super) async fn wrap(channel: BoxDuplex, endpoint: &Endpoint) -> Result<BoxDuplex> {
-    let Host::Tcp(host, _) = &endpoint.host else { return Ok(channel) };
-    let name = ServerName::try_from(host.clone()).map_err(|e| {
+pub(crate) async fn wrap(channel: BoxDuplex, wanted: Wanted<'_>) -> Result<BoxDuplex> {
+    let host = wanted.host;
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| {
         Error::new(ErrorKind::ConfigInvalid, "the host is not a name that TLS can check")
             .with("host", host)
             .fix("use a DNS name or an address")
             .because(e)
     })?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(endpoint)?));
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(wanted)?));
     let stream = connector.connect(name, channel).await.map_err(|e| handshake_error(&e, host))?;
     Ok(Box::pin(stream))
 }
 
-fn client_config(endpoint: &Endpoint) -> Result<ClientConfig> {
+fn client_config(wanted: Wanted<'_>) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Arc::new(Verifier::new(Check::of(endpoint), endpoint.sslrootcert.as_deref(), &provider)?);
+    let verifier = Arc::new(Verifier::new(Check::of(wanted), wanted.sslrootcert, &provider)?);
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| Error::new(ErrorKind::Internal, "TLS cannot be set up").because(e))?;
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
@@ -156,7 +203,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// A server that has no TLS although the config asks for it.
-pub(super) fn not_offered() -> Error {
+pub(crate) fn not_offered() -> Error {
     Error::new(ErrorKind::ConfigInvalid, "the server does not offer TLS")
         .with("tls", "not offered")
         .fix("turn TLS on at the server, or use sslmode=prefer or sslmode=disable")

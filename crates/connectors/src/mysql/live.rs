@@ -1,0 +1,151 @@
+//! Connecting and checking against real servers.
+
+use linkspan_core::{Checked, Context, Error, ErrorKind, Result};
+use linkspan_testkit::servers::{required, unique};
+use serde_json::{Value, json};
+
+use super::{config::MysqlConfig, mariadb, mysql, server::Server, wire};
+
+fn servers() -> Vec<String> {
+    ["LINKSPAN_TEST_MARIADB_URL", "LINKSPAN_TEST_MYSQL_URL"].into_iter().filter_map(required).collect()
+}
+
+async fn check(config: Value) -> Result<Checked> {
+    mysql().open(config, Context::real())?.check().await
+}
+
+async fn refused(config: Value) -> Error {
+    check(config).await.expect_err("this config must not work")
+}
+
+async fn session(url: &str) -> Result<wire::Wire> {
+    let config: MysqlConfig = serde_json::from_value(json!({ "url": url })).unwrap();
+    Server::new(config.endpoint()?, Context::real()).connect().await
+}
+
+async fn run(url: &str, sql: &str) -> Vec<wire::TextRow> {
+    session(url).await.unwrap().query(sql, "testing").await.unwrap_or_else(|e| panic!("{sql}: {e:?}"))
+}
+
+/// The same server for another user, in no database.
+fn as_user(url: &str, user: &str, password: &str) -> String {
+    let place = url.rsplit_once('@').unwrap().1.split('/').next().unwrap();
+    format!("mysql://{user}:{password}@{place}/")
+}
+
+#[tokio::test]
+async fn a_check_says_version_and_database() {
+    for url in servers() {
+        let checked = check(json!({ "url": url })).await.unwrap();
+        assert!(checked.server_version.is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())));
+        assert_eq!(checked.database.as_deref(), Some("test"));
+        let nowhere = check(json!({"url": url.replace("/test", "/")})).await.unwrap();
+        assert_eq!(nowhere.database, None);
+        assert!(mariadb().open(json!({ "url": url.replace("mysql://", "mariadb://") }), Context::real()).unwrap().check().await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_login_is_named() {
+    for url in servers() {
+        let kind = async |config| {
+            let e = refused(config).await;
+            assert!(e.suggested_fix().is_some(), "{e:?}");
+            assert!(!format!("{e:?} {}", e.to_json()).contains("canary"), "{e:?}");
+            e.kind()
+        };
+        assert_eq!(kind(json!({"url": as_user(&url, "linkspan", "canary")})).await, ErrorKind::AuthFailed);
+        assert_eq!(kind(json!({"url": as_user(&url, "nobody", "canary")})).await, ErrorKind::AuthFailed);
+        assert_eq!(kind(json!({"url": format!("{url}_is_not_there")})).await, ErrorKind::NotFound);
+        let user = unique("u");
+        run(&url, &format!("CREATE USER {user}@'%' IDENTIFIED BY 'canary'")).await;
+        let denied = format!("{}mysql?sslmode=require", as_user(&url, &user, "canary"));
+        assert_eq!(kind(json!({ "url": denied })).await, ErrorKind::PermissionDenied);
+        run(&url, &format!("DROP USER {user}")).await;
+    }
+    let e = refused(json!({"url": "mysql://u:canary@127.0.0.1:1/"})).await;
+    assert_eq!(e.kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn sslmode_decides_whether_a_session_is_encrypted() {
+    for url in servers() {
+        // A first encrypted login, so that the server can check the ones without TLS from its cache.
+        for (mode, encrypted) in [("require", true), ("prefer", true), ("disable", false), ("allow", false)] {
+            let cipher = run(&format!("{url}?sslmode={mode}"), "SHOW STATUS LIKE 'Ssl_cipher'").await;
+            assert_eq!(cipher[0][1].as_deref() != Some(""), encrypted, "{mode}");
+        }
+        let e = refused(json!({"url": url, "sslmode": "verify-full"})).await;
+        assert_eq!((e.kind(), e.message()), (ErrorKind::ConfigInvalid, "the server's certificate is not trusted"));
+    }
+    let (Some(url), Some(ca)) = (required("LINKSPAN_TEST_MARIADB_URL"), required("LINKSPAN_TEST_MARIADB_CA")) else { return };
+    for mode in ["verify-ca", "verify-full"] {
+        assert!(check(json!({"url": url, "sslmode": mode, "sslrootcert": ca})).await.is_ok(), "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn each_plugin_logs_in_or_says_what_to_do() {
+    for url in servers() {
+        let plugins =
+            "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_STATUS = 'ACTIVE'";
+        let there: Vec<String> = run(&url, plugins).await.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+        let mut tried = 0;
+        for plugin in ["mysql_native_password", "caching_sha2_password", "sha256_password"] {
+            if !there.iter().any(|t| t == plugin) {
+                continue;
+            }
+            let (user, with) = (unique("u"), if url_is_mariadb(&url).await { "VIA" } else { "WITH" });
+            let by = if with == "VIA" { "USING PASSWORD('p w')" } else { "BY 'p w'" };
+            run(&url, &format!("CREATE USER {user}@'%' IDENTIFIED {with} {plugin} {by}")).await;
+            let login = as_user(&url, &user, "p%20w");
+            if plugin != "mysql_native_password" {
+                let e = session(&format!("{login}?sslmode=disable")).await.err().unwrap();
+                assert_eq!(e.kind(), ErrorKind::AuthFailed, "{plugin}");
+                assert!(e.suggested_fix().unwrap().contains("sslmode=require"), "{e:?}");
+            }
+            // The second login of caching_sha2 is from the server's cache.
+            for _ in 0..2 {
+                let who = run(&format!("{login}?sslmode=require"), "SELECT CURRENT_USER()").await;
+                assert_eq!(who[0][0].as_deref(), Some(format!("{user}@%").as_str()), "{plugin}");
+            }
+            run(&url, &format!("DROP USER {user}")).await;
+            tried += 1;
+        }
+        assert!(tried > 0, "no plugin of ours at the server: {there:?}");
+    }
+}
+
+async fn url_is_mariadb(url: &str) -> bool {
+    run(url, "SELECT VERSION()").await[0][0].as_deref().is_some_and(|v| v.contains("MariaDB"))
+}
+
+#[tokio::test]
+async fn a_session_goes_on_after_an_error_and_keeps_values_whole() {
+    for url in servers() {
+        let mut wire = session(&url).await.unwrap();
+        assert_eq!(wire.query("SELEC 1", "testing").await.unwrap_err().kind(), ErrorKind::ConfigInvalid);
+        let rows = wire.query("SELECT NULL, 'ü😀', '', REPEAT('x', 300000) UNION ALL SELECT 1, 2, 3, 4", "testing").await.unwrap();
+        assert_eq!(rows[0][..3], [None, Some("ü😀".to_owned()), Some(String::new())]);
+        assert_eq!((rows[0][3].as_ref().unwrap().len(), rows.len()), (300_000, 2));
+        assert!(wire.query("DO 1", "testing").await.unwrap().is_empty());
+        wire.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_mysql_server_or_says_nothing_is_named() {
+    for said in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"\x05\0\0\0\x09abcd", b""] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silent = said.is_empty();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut socket, said).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let e = refused(json!({"host": "127.0.0.1", "port": port, "user": "u", "connect_timeout_seconds": 1})).await;
+        assert_eq!(e.kind(), if silent { ErrorKind::Timeout } else { ErrorKind::Unavailable }, "{e:?}");
+        server.abort();
+    }
+}

@@ -1,0 +1,106 @@
+//! MySQL and MariaDB as a source: binary rows straight into Arrow, slices by key under one view, incremental reads that find late
+//! commits. One folder and two catalog entries: the families differ in their catalogs and settings, not in their protocol.
+
+mod catalog;
+mod config;
+mod connect;
+mod cutter;
+mod decode;
+mod errors;
+mod keys;
+#[cfg(test)]
+mod live;
+mod login;
+mod packet;
+mod part;
+mod pull;
+mod query;
+mod reading;
+mod server;
+mod source;
+mod sql;
+mod statements;
+mod states;
+mod types;
+mod values;
+mod view;
+mod window;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use linkspan_core::{Checked, Connector, ConnectorType, Context, Result, Role, Source, Spec, UrlForm};
+use serde_json::json;
+
+pub use config::MysqlConfig;
+pub use statements::{Answer, Statements};
+pub use types::OddDates;
+
+use server::Server;
+use source::MysqlSource;
+
+/// The entry of MySQL.
+pub fn mysql() -> ConnectorType {
+    connector_type("mysql", "MySQL", &["mysql"])
+}
+
+/// The entry of MariaDB.
+pub fn mariadb() -> ConnectorType {
+    connector_type("mariadb", "MariaDB", &["mariadb"])
+}
+
+fn connector_type(name: &'static str, title: &'static str, schemes: &'static [&'static str]) -> ConnectorType {
+    let spec = Spec {
+        name: name.into(),
+        title: title.into(),
+        docs: include_str!("docs.md").into(),
+        roles: vec![Role::Source],
+        example: json!({"host": "db.example.com", "port": 3306, "user": "reader", "password": "secret", "database": "shop"}),
+        url: Some(UrlForm { schemes, extensions: &[], config: config::of_url }),
+        ..Spec::empty()
+    };
+    ConnectorType::new(spec, Mysql::open)
+}
+
+/// An open connector: a checked config and the house it runs in.
+struct Mysql {
+    config: Arc<MysqlConfig>,
+    server: Arc<Server>,
+}
+
+impl Mysql {
+    fn open(config: MysqlConfig, ctx: Context) -> Result<Self> {
+        let server = Server::new(config.endpoint()?, ctx);
+        Ok(Self { config: Arc::new(config), server })
+    }
+
+    fn reader(&self) -> MysqlSource {
+        MysqlSource { server: self.server.clone(), config: self.config.clone() }
+    }
+}
+
+#[async_trait]
+impl Connector for Mysql {
+    async fn check(&self) -> Result<Checked> {
+        let clock = &self.server.ctx.clock;
+        let start = clock.now();
+        let mut wire = self.server.connect().await?;
+        let answer = wire.query("SELECT VERSION(), DATABASE()", "checking the server").await?;
+        let latency = start.duration_until(clock.now());
+        let mut values = answer.into_iter().next().unwrap_or_default().into_iter();
+        let version = values.next().flatten().unwrap_or_else(|| wire.version.clone());
+        let streams = self.reader().count(&mut wire).await?;
+        wire.close().await;
+        Ok(Checked {
+            server_version: Some(version),
+            database: values.next().flatten(),
+            streams,
+            latency: Duration::try_from(latency).unwrap_or_default(),
+        })
+    }
+
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(self.reader()))
+    }
+}

@@ -1,0 +1,31 @@
+//! A server as one config names it, shared by all sessions of a connector.
+
+use std::sync::Arc;
+
+use linkspan_core::Context;
+
+use super::config::Endpoint;
+
+pub(super) struct Server {
+    pub endpoint: Endpoint,
+    pub ctx: Context,
+}
+
+impl Server {
+    pub fn new(endpoint: Endpoint, ctx: Context) -> Arc<Self> {
+        Arc::new(Self { endpoint, ctx })
+    }
+}
+
+/// The two families; they differ in what their catalogs and settings are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavor {
+    Mysql,
+    Mariadb,
+}
+
+impl Flavor {
+    pub fn of(version: &str) -> Self {
+        if version.to_ascii_lowercase().contains("mariadb") { Self::Mariadb } else { Self::Mysql }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the tests of MySQL and MariaDB need of a server: a database of their own, statements, and both families at once.
+
+use async_trait::async_trait;
+use linkspan_connectors::mysql::{MysqlConfig, Statements, mariadb, mysql};
+use linkspan_core::{ConnectorType, Context};
+use linkspan_testkit::{
+    Table,
+    servers::{Dialect, TestDatabase, required},
+};
+use serde_json::json;
+
+/// MySQL's own words. Statements are separated by a semicolon at the end of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Mysql,
+    Mariadb,
+}
+
+pub(crate) type Database = TestDatabase<Family>;
+
+#[async_trait]
+impl Dialect for Family {
+    async fn run(&self, url: &str, sql: &str) -> Result<Table, String> {
+        let config: MysqlConfig = serde_json::from_value(json!({ "url": url })).map_err(|e| e.to_string())?;
+        let mut session = Statements::open(&config, Context::real()).await.map_err(|e| format!("{e:?}"))?;
+        let mut table = Table::default();
+        for statement in sql.split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
+            let answer = session.run(statement).await.map_err(|e| format!("{e:?}"))?;
+            table = Table { columns: answer.columns, rows: answer.rows };
+        }
+        session.close().await;
+        Ok(table)
+    }
+    fn create_database(&self, name: &str) -> String {
+        format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+    }
+    fn drop_database(&self, name: &str) -> String {
+        format!("DROP DATABASE IF EXISTS `{name}`")
+    }
+}
+
+impl Family {
+    pub fn connector_type(self) -> ConnectorType {
+        match self {
+            Self::Mysql => mysql(),
+            Self::Mariadb => mariadb(),
+        }
+    }
+
+    pub async fn database(self) -> Option<Database> {
+        let url = match self {
+            Self::Mysql => required("LINKSPAN_TEST_MYSQL_URL")?,
+            Self::Mariadb => required("LINKSPAN_TEST_MARIADB_URL")?,
+        };
+        Some(TestDatabase::create_on(self, url).await)
+    }
+}
+
+/// A database on each of the servers that are there.
+pub(crate) async fn databases() -> Vec<(Family, Database)> {
+    let mut found = Vec::new();
+    for family in [Family::Mysql, Family::Mariadb] {
+        if let Some(database) = family.database().await {
+            found.push((family, database));
+        }
+    }
+    found
+}
