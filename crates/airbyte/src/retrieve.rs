@@ -6,6 +6,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::stream::BoxStream;
 use linkspan_core::Result;
 use serde_json::{Map, Value};
@@ -63,16 +64,31 @@ impl Order for Unordered {
     }
 }
 
+/// What the stream's records look like, once it is known.
+#[async_trait]
+pub trait Schema: Send + Sync {
+    async fn schema(&self) -> Result<Arc<Value>>;
+}
+
+/// Records of any form.
+pub struct NoSchema;
+
+#[async_trait]
+impl Schema for NoSchema {
+    async fn schema(&self) -> Result<Arc<Value>> {
+        Ok(Arc::new(Value::Object(Map::new())))
+    }
+}
+
 /// The stream that a retriever reads for.
 pub struct Stream<'a> {
-    pub name: String,
+    pub name: &'a str,
     /// The whole stream: its transformations are read from here.
-    pub component: Component<'a>,
+    pub component: &'a Component<'a>,
     pub order: Arc<dyn Order>,
+    pub schema: Arc<dyn Schema>,
     pub is_client_side_incremental: bool,
     pub is_data_feed: bool,
-    /// A parent whose answers several children will ask for.
-    pub use_cache: bool,
     /// Whether the sync continues from a state.
     pub has_state: bool,
 }

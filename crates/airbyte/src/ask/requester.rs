@@ -23,8 +23,6 @@ use crate::{
 /// What a requester is told beside its component.
 pub struct Setting<'a> {
     pub name: &'a str,
-    /// Answers are kept for the sync, whatever the component says.
-    pub use_cache: bool,
 }
 
 /// What paginator and cursor add to one request.
@@ -102,7 +100,7 @@ impl Requester {
             input: Input::build(component)?,
             auth: auth.unwrap_or_else(|| Arc::new(Nobody)),
             handler: handler.unwrap_or_else(Handler::standard),
-            use_cache: setting.use_cache || component.flag("use_cache")?.unwrap_or(false),
+            use_cache: component.flag("use_cache")?.unwrap_or(false),
             patience: component.number("read_timeout_in_seconds")?.and_then(|s| std::time::Duration::try_from_secs_f64(s).ok()),
             build: build.clone(),
         })

@@ -36,7 +36,7 @@ pub struct Simple {
 
 impl Simple {
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
-        let setting = Setting { name: &stream.name, use_cache: stream.use_cache };
+        let setting = Setting { name: stream.name };
         Ok(Self {
             requester: Requester::build(&component.required("requester")?, &setting, build)?,
             selector: Selector::build(component, &stream, build)?,
@@ -44,7 +44,7 @@ impl Simple {
             first_page_only: component.flag("ignore_stream_slicer_parameters_on_paginated_requests")?.unwrap_or(false),
             is_data_feed: stream.is_data_feed,
             order: stream.order,
-            stream: stream.name,
+            stream: stream.name.to_owned(),
             build: build.clone(),
         })
     }
