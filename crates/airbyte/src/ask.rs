@@ -1,6 +1,5 @@
 //! Asking an API: a requester makes requests out of templates, signs them, sends them, and tries again as its error handler says.
 
-mod address;
 mod input;
 mod requester;
 mod send;

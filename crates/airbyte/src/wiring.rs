@@ -2,16 +2,18 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use linkspan_core::{Clock, Http, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     cache::AnswerCache,
+    dpath::{self, Step},
     template::{Scope, Template},
+    tokens::Tokens,
 };
 
 /// Something that the sync wants to say besides records and states.
@@ -46,6 +48,8 @@ pub struct Shared {
     pub cache: AnswerCache,
     /// The config with the tokens that were rotated since the start; `None` until one was.
     pub rotated: Mutex<Option<Value>>,
+    /// Access tokens, by the request that brings them.
+    pub tokens: Tokens,
     /// One refresh at a time, over all streams: they share their refresh tokens.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -72,6 +76,28 @@ impl Build {
     }
     pub fn note(&self, note: Note) {
         (self.notes)(note);
+    }
+    /// A value of the config as it is now, with what was rotated.
+    pub fn config_now(&self, path: &[Step]) -> Option<Value> {
+        let rotated = self.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+        dpath::get(rotated.as_ref().unwrap_or(&self.config), path).ok().flatten().cloned()
+    }
+    /// Writes values into the config and hands it out before anybody uses them: a token that only this process knows is lost with it.
+    pub fn rotate(&self, values: Vec<(&[Step], Value)>) -> Result<()> {
+        let config = {
+            let mut rotated = self.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut config = rotated.clone().unwrap_or_else(|| Value::clone(&self.config));
+            if !config.is_object() {
+                config = Value::Object(Map::new());
+            }
+            for (path, value) in values {
+                dpath::put(&mut config, path, value)?;
+            }
+            *rotated = Some(config.clone());
+            config
+        };
+        self.note(Note::Config(config));
+        Ok(())
     }
     /// Waits as long as a backoff says, times the scale.
     pub async fn wait(&self, seconds: f64) {

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
-use super::{address, input::Input};
+use super::input::Input;
 use crate::{
     answer::Answer,
-    auth::{self, Authenticator, For, Nobody},
+    auth::{self, Authenticator, For, Login, Nobody},
     component::Component,
     errors::Handler,
+    form,
     inject::{Inject, Merge, Part, combine},
     python::text,
     slice::Slice,
@@ -87,7 +89,11 @@ impl Requester {
         if component.kind() != "HttpRequester" {
             return Err(component.unknown_kind());
         }
-        let whose = For { stream: setting.name, url_base: component.text("url")?.or(component.text("url_base")?) };
+        let login = |c: &Component<'_>| -> Result<Arc<dyn Login>> {
+            let name = format!("{}_login_requester", setting.name);
+            Ok(Arc::new(Self::build(c, &Setting { name: &name }, build)?))
+        };
+        let whose = For { url_base: component.text("url")?.or(component.text("url_base")?), login: &login };
         let auth = component.child("authenticator")?.map(|c| auth::build(&c, &whose, build)).transpose()?;
         let handler = component.child("error_handler")?.map(|c| Handler::build(&c, build)).transpose()?;
         let method = component.text("http_method")?.unwrap_or("GET");
@@ -132,7 +138,7 @@ impl Requester {
         headers.retain(|(name, _)| !signed.iter().any(|(n, _)| n == name));
         Ok(Draft {
             method: self.method.clone(),
-            url: address::with_query(&url, &parameters_of(parameters)?),
+            url: form::with_query(&url, &parameters_of(parameters)?),
             headers,
             signed,
             body,
@@ -156,11 +162,21 @@ impl Requester {
             Some(path) => path,
             None => text(&self.path)?.trim_start_matches('/').to_owned(),
         };
-        let whole = if base.is_empty() { address::join(&url, &path) } else { address::join(&base, &path) };
+        let whole = if base.is_empty() { form::join(&url, &path) } else { form::join(&base, &path) };
         if whole.is_empty() {
             return Err(Error::new(ErrorKind::ConfigInvalid, "the request has no address").fix("set url_base or url"));
         }
         Ok(whole)
+    }
+}
+
+#[async_trait]
+impl Login for Requester {
+    async fn login(&self) -> Result<Arc<Answer>> {
+        match self.ask(&Slice::empty(), &Value::Null, Extra::default()).await? {
+            Asked::Answer(answer) => Ok(answer),
+            _ => Err(Error::new(ErrorKind::ConfigInvalid, "a login has no pages and no windows").with("requester", &self.name)),
+        }
     }
 }
 
@@ -197,7 +213,7 @@ fn body(method: &Method, json: Part, data: Part) -> Result<(Bytes, Option<&'stat
         (false, false) => Ok((Bytes::from(serde_json::to_vec(&json).unwrap_or_default()), Some("application/json"))),
         (true, true) => Ok(match data {
             Part::Text(text) => (Bytes::from(text), None),
-            Part::Fields(fields) => (Bytes::from(address::form(fields.iter())), Some("application/x-www-form-urlencoded")),
+            Part::Fields(fields) => (Bytes::from(form::encoded(fields.iter())), Some("application/x-www-form-urlencoded")),
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses: a base joined with a path, and a query added, as the reference's URL library does it.
+//! Addresses and forms: a base joined with a path, a query added, fields encoded, as the reference's libraries do it.
 
 use serde_json::{Map, Value};
 
@@ -93,7 +93,7 @@ pub fn with_query(url: &str, params: &Map<String, Value>) -> String {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let own = own_query(query);
     let added = params.iter().filter(|(key, value)| !own.iter().any(|(k, v)| k == *key && *v == text(value)));
-    let added = form(added);
+    let added = encoded(added);
     let mut whole = quoted(path);
     if !query.is_empty() || !added.is_empty() {
         whole.push('?');
@@ -118,7 +118,7 @@ fn own_query(query: &str) -> Vec<(String, String)> {
 }
 
 /// Fields as a form: lists repeat their key, nulls are left out.
-pub fn form<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> String {
+pub fn encoded<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> String {
     let mut out = String::new();
     let mut pair = |key: &str, value: &Value| {
         if value.is_null() {
