@@ -13,7 +13,6 @@ use crate::{
     manifest,
     partition::{self, ParentStream, Routing},
     path, retrieve,
-    schema::Loader,
     slice::Slice,
     stream::{self, Env},
 };
@@ -57,8 +56,7 @@ fn twice(definition: &Component<'_>, name: &str) -> Error {
 
 /// Types and parameters in place, as in the manifest itself.
 fn finished(filled: Value, definition: &Component<'_>, origin: &str) -> Result<Value> {
-    let uses_parents = definition.flag("use_parent_parameters")?.unwrap_or(true);
-    let mut stream = manifest::propagated(filled, uses_parents);
+    let mut stream = manifest::propagated(filled);
     if let Some(fields) = stream.as_object_mut() {
         fields.entry("type").or_insert_with(|| "DeclarativeStream".into());
         fields.insert(ORIGIN.into(), origin.into());
@@ -92,13 +90,13 @@ async fn from_answers(definition: &Component<'_>, resolver: &Component<'_>, fill
     let parent = |config: &Component<'_>| -> Result<Arc<dyn ParentStream>> { Ok(Arc::new(stream::build(&config.required("stream")?, env)?)) };
     let router = Arc::new(partition::build(&retriever, &Routing { build: &env.build, parent: &parent })?);
     let name = definition.text("name")?.unwrap_or("__http_components_resolver");
-    let bare = json!({"type": "DeclarativeStream", "name": name, "schema_loader": {"type": "InlineSchemaLoader", "schema": {}}});
+    let bare = json!({"type": "DeclarativeStream", "name": name});
     let bare = Component::new(&bare, resolver.path())?;
     let asked = retrieve::Stream {
         name,
         component: &bare,
         order: stream::of_router(router.clone(), &env.build),
-        schema: Arc::new(Loader::build(&bare, &env.build)?),
+        schema: Arc::new(retrieve::NoSchema),
         is_client_side_incremental: false,
         is_data_feed: false,
         has_state: false,
@@ -173,7 +171,7 @@ impl Filling {
     fn parsed(&self, values: &Value) -> Result<Value> {
         self.fill(values, None, |filled, mapping, way, value| {
             let value = mapping.parsed(value);
-            if path::set(filled, way, &value) == 0 && mapping.creates && crate::cursor::is_true(&value) {
+            if path::set(filled, way, &value) == 0 && mapping.creates && crate::truth::is_true(&value) {
                 path::create(filled, way, value)?;
             }
             Ok(())

@@ -87,7 +87,7 @@ fn definition(component: &Component<'_>, asked: &Asked<'_>) -> Result<Definition
         match template.value(&scope)? {
             Value::String(text) if text.is_empty() => Ok(None),
             Value::String(text) => duration(&text).map(Some).map_err(|e| e.with("field", name)),
-            other if !super::is_true(&other) => Ok(None),
+            other if !crate::truth::is_true(&other) => Ok(None),
             _ => Err(component.error("a duration is expected here").with("field", name)),
         }
     };
@@ -96,7 +96,7 @@ fn definition(component: &Component<'_>, asked: &Asked<'_>) -> Result<Definition
         return Err(component.error("step and cursor_granularity need each other").fix("set both, or neither"));
     }
     let time = |name: &str| {
-        let value = component.field(name).filter(|v| super::is_true(v));
+        let value = component.field(name).filter(|v| crate::truth::is_true(v));
         value.map(|value| MinMax::build(value, component.parameters(), &format!("{}.{name}", component.path()), format)).transpose()
     };
     let start = time("start_datetime")?.ok_or_else(|| component.error("start_datetime is missing"))?.eval(&scope)?;

@@ -50,7 +50,7 @@ impl Definition {
 
     /// A saved value, moved back by what the last sync took and written anew.
     pub fn moved_back(&self, state: &mut Map<String, Value>, seconds: i64) -> Result<()> {
-        let Some(value) = state.get(&self.field).filter(|v| seconds > 0 && super::is_true(v)) else { return Ok(()) };
+        let Some(value) = state.get(&self.field).filter(|v| seconds > 0 && crate::truth::is_true(v)) else { return Ok(()) };
         let moved = self.dates.read(value)?.earlier(Span::new().seconds(seconds));
         state.insert(self.field.clone(), self.dates.write(moved).into());
         Ok(())

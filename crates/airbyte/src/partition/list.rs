@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::Slices;
 use crate::{
-    cursor::is_true,
     inject::{Inject, RequestOption},
     slice::Slice,
+    truth::is_true,
     wiring::Build,
 };
 
@@ -37,7 +37,7 @@ impl List {
 pub(super) fn inject(option: Option<&RequestOption>, field: &str, into: Inject, slice: &Slice, build: &Build) -> Result<Map<String, Value>> {
     let mut options = Map::new();
     let value = slice.get(field).filter(|value| is_true(value));
-    if let (Some(option), Some(value)) = (option.filter(|o| o.into() == into), value) {
+    if let (Some(option), Some(value)) = (option.filter(|o| o.inject_into() == into), value) {
         option.inject(&mut options, value.clone(), build)?;
     }
     Ok(options)

@@ -46,7 +46,7 @@ impl Stretch {
     fn options(&self, into: Inject, stretch: &Map<String, Value>, build: &Build) -> Result<Map<String, Value>> {
         let mut options = Map::new();
         for (option, key) in [(&self.start, &self.keys.0), (&self.end, &self.keys.1)] {
-            if let Some(option) = option.as_ref().filter(|o| o.into() == into) {
+            if let Some(option) = option.as_ref().filter(|o| o.inject_into() == into) {
                 option.inject(&mut options, stretch.get(key).cloned().unwrap_or_default(), build)?;
             }
         }

@@ -1,0 +1,194 @@
+//! A manifest as an Airbyte source program: spec, check, discover and read, one protocol message a line.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use linkspan_core::{Clock, Error, ErrorKind, Http, Result};
+use serde_json::{Map, Value};
+
+use crate::{
+    check,
+    protocol::{ConfiguredCatalog, Descriptor, Failure, Level, Lines, StateInput, StreamStatus},
+    read::{self, Listener},
+    record::Record,
+    source::{self, Source},
+    wiring::{Build, Note, Sleeps},
+};
+
+/// What a program is asked, as its arguments say it.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    Spec,
+    Check { config: PathBuf },
+    Discover { config: PathBuf },
+    Read { config: PathBuf, catalog: PathBuf, state: Option<PathBuf> },
+}
+
+/// What a program runs with.
+pub struct World {
+    pub http: Arc<dyn Http>,
+    pub clock: Arc<dyn Clock>,
+    pub sleeps: Sleeps,
+}
+
+/// Runs one verb. Everything is said on `out`; the number is the process's exit code.
+pub async fn run<W: Write + Send + 'static>(manifest: &Path, verb: Verb, world: World, out: W) -> u8 {
+    let speaker = Arc::new(Speaker(Mutex::new(Lines::new(out, world.clock.clone()))));
+    match answer(manifest, verb, world, &speaker).await {
+        Ok(()) => 0,
+        // Nobody reads any more: there is nobody to tell.
+        Err(error) if error.kind() == ErrorKind::Canceled => 1,
+        Err(error) => {
+            let _ = speaker.lines().error(&Failure::of(&error, None));
+            1
+        }
+    }
+}
+
+async fn answer<W: Write + Send + 'static>(manifest: &Path, verb: Verb, world: World, speaker: &Arc<Speaker<W>>) -> Result<()> {
+    let root = opened(manifest)?;
+    match verb {
+        Verb::Spec => speaker.lines().spec(spec(&root)),
+        Verb::Check { config } => {
+            let source = source(root, manifest, config, world, speaker)?;
+            let problem = check::check(&source).await?.err();
+            let problem = problem.map(|e| Failure::of(&e, None).message);
+            speaker.lines().connection_status(problem.as_deref())
+        }
+        Verb::Discover { config } => {
+            let source = source(root, manifest, config, world, speaker)?;
+            let mut described = Vec::new();
+            for stream in source.streams(&StateInput::default(), None).await? {
+                described.push(stream.describe().await?);
+            }
+            speaker.lines().catalog(described)
+        }
+        Verb::Read { config, catalog, state } => {
+            let catalog_text = text(&catalog, "the catalog")?;
+            let state = state.map(|path| text(&path, "the state")).transpose()?.unwrap_or_default();
+            let mut source = source(root, manifest, config, world, speaker)?;
+            let value = serde_json::from_str(&catalog_text).unwrap_or_default();
+            source.know_catalog(value);
+            read_streams(&source, &ConfiguredCatalog::parse(&catalog_text)?, &StateInput::parse(&state)?, speaker).await
+        }
+    }
+}
+
+async fn read_streams<W: Write + Send + 'static>(
+    source: &Source,
+    catalog: &ConfiguredCatalog,
+    state: &StateInput,
+    speaker: &Arc<Speaker<W>>,
+) -> Result<()> {
+    let streams = source.streams(state, Some(Arc::new(catalog.clone()))).await?;
+    let (chosen, missing) = source::selected(&streams, catalog);
+    for name in &missing {
+        speaker.status(name, StreamStatus::Incomplete)?;
+    }
+    let failed = read::read(chosen, source.width()?, speaker.clone()).await?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ConfigInvalid, "some streams were not read to their end").with("streams", failed.join(", ")))
+}
+
+fn opened(manifest: &Path) -> Result<Value> {
+    let parsed = crate::yaml::parse(&text(manifest, "the manifest")?)?;
+    crate::manifest::resolved(&parsed)
+}
+
+fn spec(root: &Value) -> Value {
+    let spec = &root["spec"];
+    let mut answer = Map::new();
+    answer.insert("connectionSpecification".into(), spec["connection_specification"].clone());
+    for (name, field) in [("documentationUrl", "documentation_url"), ("advanced_auth", "advanced_auth")] {
+        if let Some(value) = spec.get(field).filter(|v| !v.is_null()) {
+            answer.insert(name.into(), value.clone());
+        }
+    }
+    answer.into()
+}
+
+fn source<W: Write + Send + 'static>(root: Value, manifest: &Path, config: PathBuf, world: World, speaker: &Arc<Speaker<W>>) -> Result<Source> {
+    let config: Value = serde_json::from_str(&text(&config, "the config")?)
+        .map_err(|e| Error::new(ErrorKind::ConfigInvalid, "the config is not JSON").with("line", e.line()))?;
+    let mut build = Build::new(Arc::new(config), world.http, world.clock);
+    build.sleeps = world.sleeps;
+    build.folder = manifest.parent().map(Path::to_path_buf);
+    let notes = speaker.clone();
+    build.notes = Arc::new(move |note| notes.note(note));
+    Ok(Source::new(Arc::new(root), build))
+}
+
+fn text(path: &Path, what: &'static str) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::ConfigInvalid };
+        Error::new(kind, format!("{what} cannot be read")).with("path", path.display()).because(e)
+    })
+}
+
+/// The one mouth of a run. Its lock is held for whole messages only.
+struct Speaker<W>(Mutex<Lines<W>>);
+
+impl<W: Write + Send + 'static> Speaker<W> {
+    fn lines(&self) -> MutexGuard<'_, Lines<W>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A note is out before whoever makes it goes on: a rotated token must not be used before the platform has it.
+    fn note(&self, note: Note) {
+        let mut lines = self.lines();
+        // An error here means that nobody reads; the next record or state finds out.
+        let _ = match note {
+            Note::Warning(text) => lines.log(Level::Warn, &text),
+            Note::Info(text) => lines.log(Level::Info, &text),
+            Note::Config(config) => lines.control(&config, []),
+            Note::RateLimited(stream) => lines.rate_limited(&descriptor(&stream), None),
+        };
+    }
+}
+
+fn descriptor(stream: &str) -> Descriptor {
+    Descriptor { name: stream.to_owned(), namespace: None }
+}
+
+impl<W: Write + Send + 'static> Listener for Speaker<W> {
+    fn records(&self, stream: &str, records: &[Record]) -> Result<()> {
+        let texts: Vec<_> = records.iter().map(Record::text).collect();
+        self.lines().records(&descriptor(stream), texts.iter().map(AsRef::as_ref))
+    }
+    fn state(&self, stream: &str, state: &Map<String, Value>) -> Result<()> {
+        self.lines().state(&descriptor(stream), state)
+    }
+    fn status(&self, stream: &str, status: StreamStatus) -> Result<()> {
+        self.lines().status(&descriptor(stream), status)
+    }
+    fn failed(&self, stream: &str, error: &Error) -> Result<()> {
+        self.lines().error(&Failure::of(error, Some(descriptor(stream))))
+    }
+    fn log(&self, level: Level, text: &str) -> Result<()> {
+        self.lines().log(level, text)
+    }
+}
+
+/// The clock of a program: the machine's, or one that stands at a moment while sleeps still take their time.
+pub fn clock(now: Option<&str>) -> Result<Arc<dyn Clock>> {
+    let Some(now) = now else { return Ok(Arc::new(linkspan_core::SystemClock)) };
+    let at = now.parse().map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the time that counts as now is not an RFC 3339 time").with("now", now))?;
+    Ok(Arc::new(Standing(at)))
+}
+
+struct Standing(jiff::Timestamp);
+
+#[async_trait::async_trait]
+impl Clock for Standing {
+    fn now(&self) -> jiff::Timestamp {
+        self.0
+    }
+    async fn sleep(&self, duration: std::time::Duration) {
+        linkspan_core::SystemClock.sleep(duration).await;
+    }
+}
