@@ -7,7 +7,7 @@ use linkspan_airbyte::{
     wiring::Sleeps,
 };
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let verb = args.next().unwrap_or_default();
     let mut paths = std::collections::HashMap::new();

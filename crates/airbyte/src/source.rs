@@ -57,7 +57,7 @@ impl Source {
         let mut found = Vec::new();
         for (at, stream) in self.root.get("streams").and_then(Value::as_array).into_iter().flatten().enumerate() {
             if stream["type"] != "ConditionalStreams" {
-                found.push(stream.clone());
+                found.push(typed(stream.clone()));
                 continue;
             }
             let condition = Condition::parse(&stream["condition"], &Map::new()).map_err(|e| e.with("path", format!("streams[{at}].condition")))?;
@@ -121,6 +121,14 @@ impl Source {
         };
         Ok(Width { workers: usize::try_from(wanted).unwrap_or(1).clamp(1, MOST_WORKERS) })
     }
+}
+
+/// Where nothing is said, a stream is a declarative one.
+fn typed(mut stream: Value) -> Value {
+    if let Some(fields) = stream.as_object_mut() {
+        fields.entry("type").or_insert_with(|| "DeclarativeStream".into());
+    }
+    stream
 }
 
 /// More requests at once than any API takes.
