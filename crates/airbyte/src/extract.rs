@@ -48,7 +48,9 @@ impl Extractor {
 
 /// The records as pieces of the page's text, where that is possible.
 fn cut(answer: &Answer, decoder: &Decoder, path: &[Step]) -> Option<Vec<Record>> {
-    let Decoder::Json = decoder;
+    if !matches!(decoder, Decoder::Json) {
+        return None;
+    }
     let names = path.iter().map(|step| match step {
         Step::Name(name) => Some(name.as_str()),
         _ => None,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     component::Component,
+    decode::Decoder,
     inject::{Inject, RequestOption},
     python::text,
     truth::is_true,
@@ -31,10 +32,13 @@ enum TokenPlace {
 
 impl Paginator {
     /// The paginator of a component; one page where there is none.
-    pub fn build(component: Option<&Component<'_>>, build: &Build) -> Result<Option<Self>> {
+    pub fn build(component: Option<&Component<'_>>, decoder: &Decoder, build: &Build) -> Result<Option<Self>> {
         let Some(component) = component else { return Ok(None) };
         match component.kind() {
             "NoPagination" => Ok(None),
+            "DefaultPaginator" if !decoder.may_page() => Err(component
+                .error("bodies that this decoder reads cannot be paged")
+                .fix("remove the paginator, or use JsonDecoder or XmlDecoder")),
             "DefaultPaginator" => Self::default_paginator(component, build).map(Some),
             _ => Err(component.unknown_kind()),
         }

@@ -37,10 +37,11 @@ pub struct Simple {
 impl Simple {
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
         let setting = Setting { name: stream.name };
+        let selector = Selector::build(component, &stream, build)?;
         Ok(Self {
             requester: Requester::build(&component.required("requester")?, &setting, build)?,
-            selector: Selector::build(component, &stream, build)?,
-            paginator: Paginator::build(component.child("paginator")?.as_ref(), build)?,
+            paginator: Paginator::build(component.child("paginator")?.as_ref(), &selector.decoder, build)?,
+            selector,
             first_page_only: component.flag("ignore_stream_slicer_parameters_on_paginated_requests")?.unwrap_or(false),
             is_data_feed: stream.is_data_feed,
             order: stream.order,
