@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     check,
+    config::{self, Spec},
     protocol::{ConfiguredCatalog, Descriptor, Failure, Level, Lines, StateInput, StreamStatus},
     read::{self, Listener},
     record::Record,
@@ -51,11 +52,15 @@ pub async fn run<W: Write + Send + 'static>(manifest: &Path, verb: Verb, world: 
 async fn answer<W: Write + Send + 'static>(manifest: &Path, verb: Verb, world: World, speaker: &Arc<Speaker<W>>) -> Result<()> {
     let root = opened(manifest)?;
     match verb {
-        Verb::Spec => speaker.lines().spec(spec(&root)),
+        Verb::Spec => speaker.lines().spec(spec(&root)?),
         Verb::Check { config } => {
-            let source = source(root, manifest, config, world, speaker)?;
-            let problem = check::check(&source).await?.err();
-            let problem = problem.map(|e| Failure::of(&e, None).message);
+            let outcome = match source(root, manifest, config, world, speaker) {
+                Ok(source) => check::check(&source).await?,
+                // A config that does not fit is a connection that does not work, not a program that failed.
+                Err(error) if error.kind() == ErrorKind::ConfigInvalid => Err(error),
+                Err(error) => return Err(error),
+            };
+            let problem = outcome.err().map(|e| Failure::of(&e, None).message);
             speaker.lines().connection_status(problem.as_deref())
         }
         Verb::Discover { config } => {
@@ -96,31 +101,42 @@ async fn read_streams<W: Write + Send + 'static>(
 }
 
 fn opened(manifest: &Path) -> Result<Value> {
-    let parsed = crate::yaml::parse(&text(manifest, "the manifest")?)?;
+    let mut parsed = crate::yaml::parse(&text(manifest, "the manifest")?)?;
+    if let Some(fields) = parsed.as_object_mut() {
+        fields.entry("type").or_insert_with(|| "DeclarativeSource".into());
+    }
     crate::manifest::resolved(&parsed)
 }
 
-fn spec(root: &Value) -> Value {
-    let spec = &root["spec"];
-    let mut answer = Map::new();
-    answer.insert("connectionSpecification".into(), spec["connection_specification"].clone());
-    for (name, field) in [("documentationUrl", "documentation_url"), ("advanced_auth", "advanced_auth")] {
-        if let Some(value) = spec.get(field).filter(|v| !v.is_null()) {
-            answer.insert(name.into(), value.clone());
-        }
+fn spec(root: &Value) -> Result<Value> {
+    match Spec::of(root)? {
+        Some(spec) => Ok(spec.message()),
+        None => Err(Error::new(ErrorKind::ConfigInvalid, "the manifest has no spec").fix("add `spec` with connection_specification")),
     }
-    answer.into()
 }
 
 fn source<W: Write + Send + 'static>(root: Value, manifest: &Path, config: PathBuf, world: World, speaker: &Arc<Speaker<W>>) -> Result<Source> {
-    let config: Value = serde_json::from_str(&text(&config, "the config")?)
-        .map_err(|e| Error::new(ErrorKind::ConfigInvalid, "the config is not JSON").with("line", e.line()))?;
+    let config = prepared(&root, config::parse(&text(&config, "the config")?)?, speaker)?;
     let mut build = Build::new(Arc::new(config), world.http, world.clock);
     build.sleeps = world.sleeps;
     build.folder = manifest.parent().map(Path::to_path_buf);
     let notes = speaker.clone();
     build.notes = Arc::new(move |note| notes.note(note));
     Ok(Source::new(Arc::new(root), build))
+}
+
+/// Secrets are known before anything else is said. A config that the manifest migrated is told, so that the platform keeps it.
+fn prepared<W: Write + Send + 'static>(root: &Value, given: Value, speaker: &Arc<Speaker<W>>) -> Result<Value> {
+    let Some(spec) = Spec::of(root)? else { return Ok(given) };
+    speaker.lines().hide(spec.secrets(&given));
+    let prepared = spec.prepare(given)?;
+    speaker.lines().hide(spec.secrets(&prepared.config));
+    if let Some(migrated) = &prepared.migrated {
+        speaker.lines().control(migrated, spec.secrets(migrated))?;
+    }
+    spec.check(&prepared.config)?;
+    spec.validate(&prepared.config)?;
+    Ok(prepared.config)
 }
 
 fn text(path: &Path, what: &'static str) -> Result<String> {
