@@ -20,7 +20,9 @@ const NAMES_KEY: &str = "__airbyte_check_stream_names";
 /// Fine, or why not. An error is a mistake of the manifest, not of the connection.
 pub async fn check(source: &Source) -> Result<Result<(), Error>> {
     let Some(check) = source.root().get("check") else {
-        return Err(Error::new(ErrorKind::ConfigInvalid, "the manifest has no check").fix("add `check: {type: CheckStream, stream_names: [..]}`"));
+        return Err(
+            Error::new(ErrorKind::ConfigInvalid, "the manifest has no check").fix("add `check: {type: CheckStream, stream_names: [..]}`")
+        );
     };
     let check = Component::new(check, "check")?;
     let source = &overridden(source, &check)?;
@@ -100,7 +102,9 @@ fn names(source: &Source, check: &Component<'_>) -> Result<Vec<String>> {
 fn find<'a>(streams: &'a [Arc<Stream>], name: &str) -> Result<&'a Arc<Stream>> {
     streams.iter().find(|s| s.name == name).ok_or_else(|| {
         let known: Vec<_> = streams.iter().map(|s| s.name.as_str()).collect();
-        Error::new(ErrorKind::ConfigInvalid, "the manifest's check names a stream that is not there").with("stream", name).with("streams", known.join(", "))
+        Error::new(ErrorKind::ConfigInvalid, "the manifest's check names a stream that is not there")
+            .with("stream", name)
+            .with("streams", known.join(", "))
     })
 }
 
@@ -140,7 +144,9 @@ async fn first(source: &Source, check: &Component<'_>) -> Result<(), Error> {
 async fn reach(stream: &Stream) -> Result<(), Error> {
     let placed = |e: Error| e.with("stream", &stream.name);
     let Some(slice) = stream.slices().next().await else {
-        return Err(placed(Error::new(ErrorKind::ConfigInvalid, "the stream has no partitions to try").fix("check that its parent streams have records")));
+        return Err(placed(
+            Error::new(ErrorKind::ConfigInvalid, "the stream has no partitions to try").fix("check that its parent streams have records"),
+        ));
     };
     let mut pages = stream.pages(slice.map_err(placed)?);
     while let Some(page) = pages.next().await {

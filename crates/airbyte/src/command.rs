@@ -115,7 +115,13 @@ fn spec(root: &Value) -> Result<Value> {
     }
 }
 
-fn source<W: Write + Send + 'static>(root: Value, manifest: &Path, config: PathBuf, world: World, speaker: &Arc<Speaker<W>>) -> Result<Source> {
+fn source<W: Write + Send + 'static>(
+    root: Value,
+    manifest: &Path,
+    config: PathBuf,
+    world: World,
+    speaker: &Arc<Speaker<W>>,
+) -> Result<Source> {
     let config = prepared(&root, config::parse(&text(&config, "the config")?)?, speaker)?;
     let mut build = Build::new(Arc::new(config), world.http, world.clock);
     build.sleeps = world.sleeps;
@@ -193,7 +199,9 @@ impl<W: Write + Send + 'static> Listener for Speaker<W> {
 /// The clock of a program: the machine's, or one that stands at a moment while sleeps still take their time.
 pub fn clock(now: Option<&str>) -> Result<Arc<dyn Clock>> {
     let Some(now) = now else { return Ok(Arc::new(linkspan_core::SystemClock)) };
-    let at = now.parse().map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the time that counts as now is not an RFC 3339 time").with("now", now))?;
+    let at = now
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the time that counts as now is not an RFC 3339 time").with("now", now))?;
     Ok(Arc::new(Standing(at)))
 }
 

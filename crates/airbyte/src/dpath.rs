@@ -236,9 +236,12 @@ fn no_way(step: &Step) -> Error {
     Error::new(ErrorKind::DataInvalid, "a path leads through something that is no object and no list").with("step", name(step))
 }
 
+/// Which leaves are meant.
+pub type Accepts<'a> = &'a dyn Fn(&Value) -> Result<bool>;
+
 /// Removes what the path leads to. In a list only the last item goes, others become null, as in the reference.
 /// With `only`, every leaf that it accepts goes, wherever it is. Answers how many went.
-pub fn delete(root: &mut Value, path: &[Step], only: Option<&dyn Fn(&Value) -> Result<bool>>) -> Result<usize> {
+pub fn delete(root: &mut Value, path: &[Step], only: Option<Accepts<'_>>) -> Result<usize> {
     let mut doomed: Vec<Vec<Step>> = Vec::new();
     match only {
         None => find(root, path, &mut Vec::new(), &mut doomed),

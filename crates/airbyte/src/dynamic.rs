@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     component::Component,
-    manifest,
+    manifest::{self, Precedence},
     partition::{self, ParentStream, Routing},
     path, retrieve,
     slice::Slice,
@@ -56,7 +56,8 @@ fn twice(definition: &Component<'_>, name: &str) -> Error {
 
 /// Types and parameters in place, as in the manifest itself.
 fn finished(filled: Value, definition: &Component<'_>, origin: &str) -> Result<Value> {
-    let mut stream = manifest::propagated(filled);
+    let uses_parents = definition.flag("use_parent_parameters")?.unwrap_or(true);
+    let mut stream = manifest::propagated(filled, if uses_parents { Precedence::Parents } else { Precedence::Own });
     if let Some(fields) = stream.as_object_mut() {
         fields.entry("type").or_insert_with(|| "DeclarativeStream".into());
         fields.insert(ORIGIN.into(), origin.into());
@@ -74,7 +75,10 @@ async fn of_definition(definition: &Component<'_>, env: &Env) -> Result<Vec<Valu
         "ParametrizedComponentsResolver" => {
             let parameters = resolver.required("stream_parameters")?;
             let list = parameters.field("list_of_parameters_for_stream").and_then(Value::as_array);
-            list.ok_or_else(|| parameters.error("list_of_parameters_for_stream is missing"))?.iter().map(|values| filling.parsed(values)).collect()
+            list.ok_or_else(|| parameters.error("list_of_parameters_for_stream is missing"))?
+                .iter()
+                .map(|values| filling.parsed(values))
+                .collect()
         }
         _ => Err(resolver.unknown_kind()),
     }
@@ -87,7 +91,8 @@ async fn from_answers(definition: &Component<'_>, resolver: &Component<'_>, fill
     }
     let resolver = Component::new(&value, resolver.path())?;
     let retriever = resolver.required("retriever")?;
-    let parent = |config: &Component<'_>| -> Result<Arc<dyn ParentStream>> { Ok(Arc::new(stream::build(&config.required("stream")?, env)?)) };
+    let parent =
+        |config: &Component<'_>| -> Result<Arc<dyn ParentStream>> { Ok(Arc::new(stream::build(&config.required("stream")?, env)?)) };
     let router = Arc::new(partition::build(&retriever, &Routing { build: &env.build, parent: &parent })?);
     let name = definition.text("name")?.unwrap_or("__http_components_resolver");
     let bare = json!({"type": "DeclarativeStream", "name": name});

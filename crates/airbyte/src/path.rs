@@ -222,7 +222,17 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_a_shell() {
-        let yes = [("abc", "a*"), ("abc", "*c"), ("abc", "a?c"), ("abc", "[a-c]bc"), ("]x", "[]]x"), ("abc", "[!x]bc"), ("a[", "a["), ("", "*"), ("aab", "*ab")];
+        let yes = [
+            ("abc", "a*"),
+            ("abc", "*c"),
+            ("abc", "a?c"),
+            ("abc", "[a-c]bc"),
+            ("]x", "[]]x"),
+            ("abc", "[!x]bc"),
+            ("a[", "a["),
+            ("", "*"),
+            ("aab", "*ab"),
+        ];
         let no = [("abc", "a?"), ("abc", "[!a]bc"), ("abc", "*d"), ("", "?")];
         for (key, pattern) in yes {
             assert!(fits(key, pattern), "{key} {pattern}");

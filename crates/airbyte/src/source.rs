@@ -60,7 +60,8 @@ impl Source {
                 found.push(typed(stream.clone()));
                 continue;
             }
-            let condition = Condition::parse(&stream["condition"], &Map::new()).map_err(|e| e.with("path", format!("streams[{at}].condition")))?;
+            let condition =
+                Condition::parse(&stream["condition"], &Map::new()).map_err(|e| e.with("path", format!("streams[{at}].condition")))?;
             if condition.eval(&self.build.scope())? {
                 found.extend(stream["streams"].as_array().into_iter().flatten().cloned());
             }

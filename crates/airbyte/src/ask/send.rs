@@ -133,6 +133,7 @@ impl Requester {
         let seen = match &came {
             Ok(answer) => Came::Answer(answer),
             Err(e) if is_transient(e) => Came::Broken(e),
+            #[allow(clippy::err_expect, reason = "answers have no debug form")]
             Err(_) => return Err(came.err().expect("it was just seen")),
         };
         let resolution = self.handler.judge(seen, &self.build)?;

@@ -150,7 +150,7 @@ impl Rejections {
     fn build(component: &Component<'_>, rotates: Option<&Component<'_>>) -> Result<Self> {
         const FIELDS: [&str; 3] = ["refresh_token_error_status_codes", "refresh_token_error_key", "refresh_token_error_values"];
         let says = |c: &&Component<'_>| FIELDS.iter().any(|f| c.field(f).is_some());
-        let source = match (rotates.filter(|c| says(&c)), Some(component).filter(|c| says(c))) {
+        let source = match (rotates.filter(|c| says(c)), Some(component).filter(|c| says(c))) {
             (Some(_), Some(_)) => return Err(component.error("the answers to a refused refresh token are described twice")),
             (source, other) => source.or(other),
         };

@@ -144,14 +144,18 @@ fn validated(value: &Value, schema: &Value) -> Result<()> {
 /// Against a JSON schema. References lead nowhere but into the schema itself.
 pub(super) fn adheres(value: &Value, schema: &Value) -> Result<()> {
     let validator = jsonschema::options().build(schema).map_err(|e| {
-        Error::new(ErrorKind::ConfigInvalid, "the manifest has a JSON schema that is none").with("at", e.schema_path()).fix("repair the schema in the manifest")
+        Error::new(ErrorKind::ConfigInvalid, "the manifest has a JSON schema that is none")
+            .with("at", e.schema_path())
+            .fix("repair the schema in the manifest")
     })?;
     match validator.iter_errors(value).next() {
         None => Ok(()),
         Some(e) => {
             let place = e.instance_path().to_string();
             let at = if place.is_empty() { "the config's root".to_owned() } else { place };
-            Err(Error::new(ErrorKind::ConfigInvalid, "the config is not as the source's spec says").with("field", at).with("rule", e.schema_path()))
+            Err(Error::new(ErrorKind::ConfigInvalid, "the config is not as the source's spec says")
+                .with("field", at)
+                .with("rule", e.schema_path()))
         }
     }
 }

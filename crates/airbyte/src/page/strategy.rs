@@ -67,10 +67,12 @@ impl Strategy {
         }
     }
 
+    #[allow(dead_code, reason = "for pages that are asked for again in a smaller size")]
     pub fn may_shrink(&self) -> bool {
         !matches!(self, Self::Page { .. })
     }
 
+    #[allow(dead_code, reason = "for pages that are asked for again in a smaller size")]
     pub fn page_size(&self, build: &Build) -> Result<Option<i64>> {
         match self {
             Self::Page { size, .. } | Self::Cursor { size, .. } => Ok(*size),
@@ -97,14 +99,14 @@ impl Strategy {
                 if is_last(count, size) {
                     return Ok(None);
                 }
-                let at = end.token.map_or(Ok(0), |token| place(token))?;
+                let at = end.token.map_or(Ok(0), place)?;
                 Ok(Some(at.saturating_add(count).into()))
             }
             Self::Page { size, start, .. } => {
                 if is_last(count, *size) {
                     return Ok(None);
                 }
-                let at = end.token.map_or(Ok(*start), |token| place(token))?;
+                let at = end.token.map_or(Ok(*start), place)?;
                 Ok(Some(at.saturating_add(1).into()))
             }
             Self::Cursor { value, stop, size } => cursor(value, stop.as_ref(), end.size.or(*size), end, build),

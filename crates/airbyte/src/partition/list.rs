@@ -34,7 +34,13 @@ impl List {
 }
 
 /// A slice's value where its option wants it; values that are nothing (0, "", null) are left out.
-pub(super) fn inject(option: Option<&RequestOption>, field: &str, into: Inject, slice: &Slice, build: &Build) -> Result<Map<String, Value>> {
+pub(super) fn inject(
+    option: Option<&RequestOption>,
+    field: &str,
+    into: Inject,
+    slice: &Slice,
+    build: &Build,
+) -> Result<Map<String, Value>> {
     let mut options = Map::new();
     let value = slice.get(field).filter(|value| is_true(value));
     if let (Some(option), Some(value)) = (option.filter(|o| o.inject_into() == into), value) {

@@ -77,10 +77,9 @@ impl Parent {
         let mut held: Option<Record> = None;
         while let Some(page) = pages.next().await {
             for record in page? {
-                if let Some(before) = held.replace(record) {
-                    if let Some(partition) = self.partition(&before, &slice, &mut observed)? {
-                        hand.out(partition).await;
-                    }
+                let Some(before) = held.replace(record) else { continue };
+                if let Some(partition) = self.partition(&before, &slice, &mut observed)? {
+                    hand.out(partition).await;
                 }
             }
         }

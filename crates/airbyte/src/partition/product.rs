@@ -19,7 +19,9 @@ pub(super) fn slices(routers: Vec<Arc<Router>>) -> Slices {
         for router in others {
             let set: Vec<Arc<Slice>> = router.clone().slices().take(MOST + 1).try_collect().await?;
             if set.len() > MOST {
-                return Err(Error::new(ErrorKind::Unsupported, "a partition router of a product has too many partitions").with("limit", MOST));
+                return Err(
+                    Error::new(ErrorKind::Unsupported, "a partition router of a product has too many partitions").with("limit", MOST)
+                );
             }
             sets.push(set);
         }

@@ -36,7 +36,8 @@ pub(super) fn slices(router: Arc<Router>) -> Slices {
             while let Some(partition) = partitions.next().await {
                 let partition = partition?;
                 let Some(value) = partition.partition().get(&this.field) else {
-                    return Err(Error::new(ErrorKind::ConfigInvalid, "a router of a union makes partitions of another field").with("field", &this.field));
+                    return Err(Error::new(ErrorKind::ConfigInvalid, "a router of a union makes partitions of another field")
+                        .with("field", &this.field));
                 };
                 if value.is_object() || value.is_array() {
                     return Err(Error::new(ErrorKind::DataInvalid, "a union's partition values must be plain").with("field", &this.field));

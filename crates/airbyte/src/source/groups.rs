@@ -25,11 +25,14 @@ pub(super) fn check(streams: &[Arc<Stream>], groups: &HashMap<String, String>) -
     for stream in streams {
         let Some(group) = &stream.group else { continue };
         if let Some(parent) = stream.router.ancestors().into_iter().find(|name| groups.get(name) == Some(group)) {
-            return Err(Error::new(ErrorKind::ConfigInvalid, "a stream and its parent stream are in one group, and would wait for each other")
-                .with("stream", &stream.name)
-                .with("parent", parent)
-                .with("group", group)
-                .fix("take one of them out of the group in stream_groups"));
+            return Err(Error::new(
+                ErrorKind::ConfigInvalid,
+                "a stream and its parent stream are in one group, and would wait for each other",
+            )
+            .with("stream", &stream.name)
+            .with("parent", parent)
+            .with("group", group)
+            .fix("take one of them out of the group in stream_groups"));
         }
     }
     Ok(())

@@ -143,7 +143,9 @@ fn delegating(component: &Component<'_>, env: &Env) -> Result<Stream> {
         Some(template) => Some(env.build.text(&template)?).filter(|text| !text.is_empty()),
         None => None,
     };
-    let counts = |stream: &Component<'_>| -> Result<bool> { Ok(stream.child("incremental_sync")?.is_some_and(|i| i.kind() == "IncrementingCountCursor")) };
+    let counts = |stream: &Component<'_>| -> Result<bool> {
+        Ok(stream.child("incremental_sync")?.is_some_and(|i| i.kind() == "IncrementingCountCursor"))
+    };
     if retention.is_some() && (counts(&full)? || counts(&incremental)?) {
         return Err(component.error("a counting cursor says nothing of time: it cannot be used with api_retention_period"));
     }

@@ -42,7 +42,11 @@ fn legacy(stream: &Component<'_>, migration: &Component<'_>, state: Map<String, 
 }
 
 /// The parent's part of a child's state, when the parent is read incrementally.
-pub(super) fn of_parent(config: &Component<'_>, child: &Map<String, Value>, scope: &Scope<'_>) -> Result<Option<(String, Map<String, Value>)>> {
+pub(super) fn of_parent(
+    config: &Component<'_>,
+    child: &Map<String, Value>,
+    scope: &Scope<'_>,
+) -> Result<Option<(String, Map<String, Value>)>> {
     let mut child = child.clone();
     child.remove(NO_CURSOR);
     if child.is_empty() || !config.flag("incremental_dependency")?.unwrap_or(false) {
@@ -55,7 +59,9 @@ pub(super) fn of_parent(config: &Component<'_>, child: &Map<String, Value>, scop
         return Ok(own.as_object().cloned().map(|own| (name, own)));
     }
     // One value alone is a position from before partitions had their own.
-    let Some((_, value)) = child.iter().next().filter(|(_, v)| child.len() == 1 && (v.is_string() || v.is_number())) else { return Ok(None) };
+    let Some((_, value)) = child.iter().next().filter(|(_, v)| child.len() == 1 && (v.is_string() || v.is_number())) else {
+        return Ok(None);
+    };
     let incremental = match stream.kind() {
         "StateDelegatingStream" => stream.required("incremental_stream")?.required("incremental_sync")?,
         _ => stream.required("incremental_sync")?,
