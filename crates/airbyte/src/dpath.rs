@@ -236,7 +236,7 @@ fn no_way(step: &Step) -> Error {
     Error::new(ErrorKind::DataInvalid, "a path leads through something that is no object and no list").with("step", name(step))
 }
 
-/// Which leaves are meant.
+/// Whether a leaf is meant.
 pub type Accepts<'a> = &'a dyn Fn(&Value) -> Result<bool>;
 
 /// Removes what the path leads to. In a list only the last item goes, others become null, as in the reference.

@@ -21,6 +21,7 @@ mod form;
 mod hand;
 pub mod inject;
 pub mod manifest;
+mod normalize;
 mod page;
 mod page_text;
 mod partition;

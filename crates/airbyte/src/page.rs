@@ -62,11 +62,9 @@ impl Paginator {
     pub fn initial(&self) -> Option<Value> {
         self.strategy.initial()
     }
-    #[allow(dead_code, reason = "for pages that are asked for again in a smaller size")]
     pub fn page_size(&self, build: &Build) -> Result<Option<i64>> {
         self.strategy.page_size(build)
     }
-    #[allow(dead_code, reason = "for pages that are asked for again in a smaller size")]
     /// Whether pages may be asked for with another size on the way.
     pub fn may_shrink(&self) -> bool {
         self.strategy.may_shrink()

@@ -1,5 +1,8 @@
 //! Retrievers: the records of a slice, page by page.
 
+mod properties;
+mod reading;
+mod reduce;
 mod select;
 mod simple;
 mod watch;

@@ -130,12 +130,11 @@ impl Requester {
             self.sign(draft).await?;
         }
         let came = self.once(draft).await;
-        let seen = match &came {
-            Ok(answer) => Came::Answer(answer),
-            Err(e) if is_transient(e) => Came::Broken(e),
-            #[allow(clippy::err_expect, reason = "answers have no debug form")]
-            Err(_) => return Err(came.err().expect("it was just seen")),
+        let came = match came {
+            Err(e) if !is_transient(&e) => return Err(e),
+            came => came,
         };
+        let seen = came.as_ref().map_or_else(Came::Broken, Came::Answer);
         let resolution = self.handler.judge(seen, &self.build)?;
         let status = came.as_ref().ok().map(|a| a.status.as_u16());
         match resolution.action {

@@ -67,12 +67,10 @@ impl Strategy {
         }
     }
 
-    #[allow(dead_code, reason = "for pages that are asked for again in a smaller size")]
     pub fn may_shrink(&self) -> bool {
         !matches!(self, Self::Page { .. })
     }
 
-    #[allow(dead_code, reason = "for pages that are asked for again in a smaller size")]
     pub fn page_size(&self, build: &Build) -> Result<Option<i64>> {
         match self {
             Self::Page { size, .. } | Self::Cursor { size, .. } => Ok(*size),

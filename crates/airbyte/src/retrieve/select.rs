@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{Order, Stream};
 use crate::{
-    answer::Answer, component::Component, decode::Decoder, extract::Extractor, record::Record, slice::Slice, template::Condition,
-    transform::Transform, wiring::Build,
+    answer::Answer, component::Component, decode::Decoder, extract::Extractor, normalize::normalize, record::Record, slice::Slice,
+    template::Condition, transform::Transform, truth::is_true, wiring::Build,
 };
 
 /// What a page's answer holds for the stream.
@@ -20,6 +20,8 @@ pub struct Selector {
     due: Option<Arc<dyn Order>>,
     transforms: Vec<Transform>,
     transforms_first: bool,
+    /// Values are made what the stream's schema says.
+    pub normalises: bool,
     build: Build,
 }
 
@@ -45,14 +47,18 @@ impl Selector {
             due: (is_client_side && !stream.is_data_feed).then(|| stream.order.clone()),
             transforms: stream.component.children("transformations")?.iter().map(Transform::build).collect::<Result<_>>()?,
             transforms_first: component.flag("transform_before_filtering")?.unwrap_or(is_client_side),
+            normalises: component.field("schema_normalization").is_some_and(|n| n == "Default"),
             build: build.clone(),
         })
     }
 
-    pub fn select(&self, answer: &Answer, slice: &Slice, token: &Value) -> Result<Selected> {
+    pub fn select(&self, answer: &Answer, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Selected> {
         let found = self.extractor.extract(answer, &self.decoder, &self.build)?;
         let is_plain = self.filter.is_none() && self.due.is_none() && self.transforms.is_empty();
-        let records = if is_plain { found.records } else { self.refined(found.records, slice, token)? };
+        let mut records = if is_plain { found.records } else { self.refined(found.records, slice, token)? };
+        if let Some(schema) = schema.filter(|s| is_true(s)) {
+            records = records.into_iter().map(|record| normal(record, schema)).collect();
+        }
         Ok(Selected { records, extracted: found.count })
     }
 
@@ -89,4 +95,10 @@ impl Selector {
         }
         Ok(value.into())
     }
+}
+
+fn normal(record: Record, schema: &Value) -> Record {
+    let mut value = record.into_value();
+    normalize(&mut value, schema);
+    value.into()
 }

@@ -1,15 +1,17 @@
 //! The simple retriever: one request a page, until the paginator says that there are no more.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::Result;
 use serde_json::{Map, Value};
 
 use super::{
-    Order, Retriever, Stream,
+    Order, Retriever, Schema, Stream,
+    properties::Properties,
+    reading::Reading,
+    reduce::Reduction,
     select::{Selected, Selector},
-    watch::Watch,
 };
 use crate::{
     answer::Answer,
@@ -23,36 +25,70 @@ use crate::{
 };
 
 pub struct Simple {
-    stream: String,
+    pub(super) stream: String,
     requester: Requester,
-    selector: Selector,
-    paginator: Option<Paginator>,
-    order: Arc<dyn Order>,
+    pub(super) selector: Selector,
+    pub(super) paginator: Option<Paginator>,
+    pub(super) order: Arc<dyn Order>,
+    schema: Arc<dyn Schema>,
     is_data_feed: bool,
     /// Pages after the first are asked for without the slice's options.
     first_page_only: bool,
-    build: Build,
+    pub(super) properties: Option<Properties>,
+    pub(super) reduction: Option<Reduction>,
+    pub(super) splitting: Option<Splitting>,
+    pub(super) reset: Option<Reset>,
+    pub(super) build: Build,
+}
+
+/// Windows that are refused are read in smaller ones.
+pub struct Splitting {
+    pub at_least: Option<jiff::SignedDuration>,
+    pub failure_message: String,
+}
+
+/// When paging begins anew.
+pub struct Reset {
+    /// After so many records.
+    pub limit: Option<u64>,
+    pub uses_cursor: bool,
 }
 
 impl Simple {
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
         let setting = Setting { name: stream.name };
         let selector = Selector::build(component, &stream, build)?;
+        let requester = component.required("requester")?;
         Ok(Self {
-            requester: Requester::build(&component.required("requester")?, &setting, build)?,
+            requester: Requester::build(&requester, &setting, build)?,
             paginator: Paginator::build(component.child("paginator")?.as_ref(), &selector.decoder, build)?,
             selector,
             first_page_only: component.flag("ignore_stream_slicer_parameters_on_paginated_requests")?.unwrap_or(false),
+            properties: Properties::build(&requester, stream.name, build)?,
+            reduction: component.child("page_size_reduction")?.map(|c| Reduction::build(&c)).transpose()?,
+            splitting: component.child("request_window_splitting")?.map(|c| Splitting::build(&c)).transpose()?,
+            reset: component.child("pagination_reset")?.map(|c| Reset::build(&c)).transpose()?,
             is_data_feed: stream.is_data_feed,
             order: stream.order,
+            schema: stream.schema,
             stream: stream.name.to_owned(),
             build: build.clone(),
         })
     }
 
-    fn extra(&self, slice: &Slice, token: Option<&Value>) -> Result<Extra> {
+    /// One request for a page of a slice. A lazily read parent brought the first page along.
+    pub(super) async fn ask(&self, slice: &Slice, token: Option<&Value>, size: Option<i64>) -> Result<Asked> {
+        if let (Some(brought), None) = (slice.extra().get("child_response"), token) {
+            let body = serde_json::to_vec(brought).unwrap_or_default().into();
+            return Ok(Asked::Answer(Arc::new(Answer::new(http::StatusCode::OK, http::HeaderMap::new(), "", body))));
+        }
+        let extra = self.extra(slice, token, size)?;
+        self.requester.ask(slice, &shown(token), extra).await
+    }
+
+    fn extra(&self, slice: &Slice, token: Option<&Value>, size: Option<i64>) -> Result<Extra> {
         let part = |into| -> Result<Map<String, Value>> {
-            let paged = self.paginator.as_ref().map_or_else(|| Ok(Map::new()), |p| p.options(into, token, None, &self.build))?;
+            let paged = self.paginator.as_ref().map_or_else(|| Ok(Map::new()), |p| p.options(into, token, size, &self.build))?;
             let sliced = if token.is_some() && self.first_page_only { Map::new() } else { self.order.options(into, slice)? };
             let merge = if into == Inject::BodyJson { Merge::SameIsFine } else { Merge::Distinct };
             match combine([Part::Fields(paged), Part::Fields(sliced)], merge)? {
@@ -69,38 +105,28 @@ impl Simple {
         })
     }
 
-    fn select(&self, answer: &Answer, slice: &Slice, token: &Value) -> Result<Selected> {
+    pub(super) async fn select(&self, answer: &Answer, slice: &Slice, token: Option<&Value>) -> Result<Selected> {
         if !answer.is_ok() {
             return Ok(Selected { records: Vec::new(), extracted: 0 });
         }
-        self.selector.select(answer, slice, token)
+        let schema = if self.selector.normalises { Some(self.schema.schema().await?) } else { None };
+        self.selector.select(answer, slice, &shown(token), schema.as_deref())
     }
 
     /// The next token, unless this was the last page.
-    fn next(&self, answer: &Answer, selected: &Selected, token: Option<&Value>, slice: &Slice) -> Result<Option<Value>> {
-        let Some(paginator) = self.paginator.as_ref().filter(|_| answer.is_ok()) else { return Ok(None) };
-        let last_record = selected.records.last();
+    pub(super) fn next(&self, end: &PageEnd<'_>) -> Result<Option<Value>> {
+        let Some(paginator) = self.paginator.as_ref().filter(|_| end.answer.is_ok()) else { return Ok(None) };
         if self.is_data_feed
-            && let Some(last) = last_record
-            && !self.order.is_due(last, slice)?
+            && let Some(last) = end.last_record
+            && !self.order.is_due(last, end.slice)?
         {
             return Ok(None);
         }
-        let end = PageEnd {
-            answer,
-            decoder: &self.selector.decoder,
-            emitted: selected.records.len(),
-            extracted: selected.extracted,
-            last_record,
-            token,
-            slice,
-            size: None,
-        };
-        paginator.next(&end, &self.build)
+        paginator.next(end, &self.build)
     }
 
     /// A data feed's records that were read before are dropped once the paginator has seen them.
-    fn due(&self, records: Vec<Record>, slice: &Slice) -> Result<Vec<Record>> {
+    pub(super) fn due(&self, records: Vec<Record>, slice: &Slice) -> Result<Vec<Record>> {
         if !self.is_data_feed {
             return Ok(records);
         }
@@ -114,65 +140,42 @@ impl Simple {
     }
 }
 
+impl Splitting {
+    fn build(component: &Component<'_>) -> Result<Self> {
+        let at_least = component.text("min_split_window")?.map(|text| {
+            let span: jiff::Span = text.parse().map_err(|e: jiff::Error| component.error("min_split_window is no duration").because(e))?;
+            // Months have no length of their own here: thirty days, as nobody waits for windows of months to be refused.
+            let days = jiff::SpanRelativeTo::days_are_24_hours();
+            span.to_duration(days).map_err(|e| component.error("min_split_window is no duration of days and hours").because(e))
+        });
+        let failure_message = component.text("failure_message")?.unwrap_or_default().trim().to_owned();
+        Ok(Self { at_least: at_least.transpose()?, failure_message })
+    }
+}
+
+impl Reset {
+    fn build(component: &Component<'_>) -> Result<Self> {
+        let uses_cursor = match component.text("action")? {
+            Some("RESET") => false,
+            Some("SPLIT_USING_CURSOR") => true,
+            _ => return Err(component.error("not an action of a reset").fix("use RESET or SPLIT_USING_CURSOR")),
+        };
+        let limit = component.child("limits")?.map(|c| c.integer("number_of_records")).transpose()?.flatten();
+        Ok(Self { limit: limit.and_then(|l| u64::try_from(l).ok()), uses_cursor })
+    }
+}
+
+/// Templates see a token inside of an object.
+fn shown(token: Option<&Value>) -> Value {
+    let Some(token) = token else { return Value::Null };
+    let fields: Map<String, Value> = [("next_page_token".to_owned(), token.clone())].into_iter().collect();
+    fields.into()
+}
+
 impl Retriever for Simple {
     fn pages(self: Arc<Self>, slice: Arc<Slice>) -> BoxStream<'static, Result<Vec<Record>>> {
         let reading = Reading::new(self, slice);
         futures::stream::try_unfold(reading, |mut reading| async move { Ok(reading.page().await?.map(|records| (records, reading))) })
             .boxed()
     }
-}
-
-/// Where the reading of one slice stands.
-struct Reading {
-    retriever: Arc<Simple>,
-    slices: VecDeque<Arc<Slice>>,
-    token: Option<Value>,
-    watch: Watch,
-}
-
-impl Reading {
-    fn new(retriever: Arc<Simple>, slice: Arc<Slice>) -> Self {
-        let mut reading = Self { retriever, slices: VecDeque::from([slice]), token: None, watch: Watch::default() };
-        reading.begin();
-        reading
-    }
-
-    fn begin(&mut self) {
-        self.token = self.retriever.paginator.as_ref().and_then(Paginator::initial);
-        self.watch = Watch::default();
-    }
-
-    async fn page(&mut self) -> Result<Option<Vec<Record>>> {
-        let Some(slice) = self.slices.front().cloned() else { return Ok(None) };
-        let retriever = self.retriever.clone();
-        let shown = self.token.as_ref().map_or(Value::Null, shown_token);
-        let extra = retriever.extra(&slice, self.token.as_ref())?;
-        let answer = match retriever.requester.ask(&slice, &shown, extra).await? {
-            Asked::Answer(answer) => answer,
-            Asked::ResetPagination | Asked::ReducePageSize(_) | Asked::SplitRequestWindow(_) => {
-                return Err(
-                    Error::new(ErrorKind::Unsupported, "this error handler's action is not built yet").with("stream", &retriever.stream)
-                );
-            }
-        };
-        let selected = retriever.select(&answer, &slice, &shown)?;
-        let next = retriever.next(&answer, &selected, self.token.as_ref(), &slice)?;
-        match next {
-            Some(token) => {
-                self.watch.see(&answer, &token, selected.extracted > 0).map_err(|e| e.with("stream", &retriever.stream))?;
-                self.token = Some(token);
-            }
-            None => {
-                self.slices.pop_front();
-                self.begin();
-            }
-        }
-        retriever.due(selected.records, &slice).map(Some)
-    }
-}
-
-/// Templates see a token inside of an object.
-fn shown_token(token: &Value) -> Value {
-    let fields: Map<String, Value> = [("next_page_token".to_owned(), token.clone())].into_iter().collect();
-    fields.into()
 }
