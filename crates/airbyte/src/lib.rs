@@ -20,6 +20,7 @@ mod extract;
 mod form;
 mod hand;
 pub mod inject;
+mod jinja;
 pub mod manifest;
 mod normalize;
 mod page;
