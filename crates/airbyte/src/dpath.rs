@@ -23,6 +23,14 @@ impl Step {
             other => Self::Name(other.to_string()),
         }
     }
+    /// The step as a key.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Name(name) | Self::Pattern(name) => name.clone(),
+            Self::Index(at) => at.to_string(),
+            Self::Any => "**".into(),
+        }
+    }
     fn is_pattern(&self) -> bool {
         matches!(self, Self::Pattern(_) | Self::Any)
     }
@@ -185,7 +193,7 @@ pub fn put(root: &mut Value, path: &[Step], value: Value) -> Result<()> {
 
 fn entered<'a>(node: &'a mut Value, step: &Step, next: Option<&Step>) -> Result<&'a mut Value> {
     let is_there = match (&*node, step) {
-        (Value::Object(map), _) => map.contains_key(&name(step)),
+        (Value::Object(map), _) => map.contains_key(&step.shown()),
         (Value::Array(list), _) => index(step).is_some_and(|at| at < list.len()),
         _ => false,
     };
@@ -204,7 +212,7 @@ const LONGEST_FILL: usize = 100_000;
 
 fn slot<'a>(node: &'a mut Value, step: &Step) -> Result<&'a mut Value> {
     match node {
-        Value::Object(map) => Ok(map.entry(name(step)).or_insert(Value::Null)),
+        Value::Object(map) => Ok(map.entry(step.shown()).or_insert(Value::Null)),
         Value::Array(list) => {
             let at = index(step).filter(|at| *at < LONGEST_FILL).ok_or_else(|| no_way(step))?;
             if list.len() <= at {
@@ -213,14 +221,6 @@ fn slot<'a>(node: &'a mut Value, step: &Step) -> Result<&'a mut Value> {
             Ok(&mut list[at])
         }
         _ => Err(no_way(step)),
-    }
-}
-
-fn name(step: &Step) -> String {
-    match step {
-        Step::Name(name) | Step::Pattern(name) => name.clone(),
-        Step::Index(at) => at.to_string(),
-        Step::Any => "**".into(),
     }
 }
 
@@ -233,7 +233,7 @@ fn index(step: &Step) -> Option<usize> {
 }
 
 fn no_way(step: &Step) -> Error {
-    Error::new(ErrorKind::DataInvalid, "a path leads through something that is no object and no list").with("step", name(step))
+    Error::new(ErrorKind::DataInvalid, "a path leads through something that is no object and no list").with("step", step.shown())
 }
 
 /// Whether a leaf is meant.
@@ -256,6 +256,28 @@ pub fn delete(root: &mut Value, path: &[Step], only: Option<Accepts<'_>>) -> Res
         remove(root, at);
     }
     Ok(doomed.len())
+}
+
+/// Removes the lists that the path leads to, also out of lists.
+pub fn remove_lists(node: &mut Value, path: &[Step]) {
+    let Some((step, rest)) = path.split_first() else { return };
+    match node {
+        Value::Object(map) if rest.is_empty() => map.retain(|key, value| !(value.is_array() && step.takes_key(key))),
+        Value::Array(list) if rest.is_empty() => {
+            let len = list.len();
+            let mut at = 0;
+            list.retain(|value| {
+                at += 1;
+                !(value.is_array() && step.takes_index(at - 1, len))
+            });
+        }
+        Value::Object(map) => map.iter_mut().filter(|(key, _)| step.takes_key(key)).for_each(|(_, value)| remove_lists(value, rest)),
+        Value::Array(list) => {
+            let len = list.len();
+            list.iter_mut().enumerate().filter(|(at, _)| step.takes_index(*at, len)).for_each(|(_, value)| remove_lists(value, rest));
+        }
+        _ => {}
+    }
 }
 
 fn find(node: &Value, path: &[Step], at: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
@@ -313,7 +335,7 @@ fn remove(root: &mut Value, at: &[Step]) {
     let mut node = root;
     for step in way {
         let next = match (node, step) {
-            (Value::Object(map), step) => map.get_mut(&name(step)),
+            (Value::Object(map), step) => map.get_mut(&step.shown()),
             (Value::Array(list), Step::Index(i)) => list.get_mut(*i as usize),
             _ => None,
         };
@@ -322,7 +344,7 @@ fn remove(root: &mut Value, at: &[Step]) {
     }
     match (node, last) {
         (Value::Object(map), step) => {
-            map.shift_remove(&name(step));
+            map.shift_remove(&step.shown());
         }
         (Value::Array(list), Step::Index(i)) => {
             let i = *i as usize;

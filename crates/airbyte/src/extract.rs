@@ -1,5 +1,10 @@
 //! Extractors: where in an answer the records are.
 
+mod expand;
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::BoxFuture, stream::BoxStream};
 use linkspan_core::Result;
 use serde_json::Value;
 
@@ -15,34 +20,103 @@ use crate::{
     wiring::Build,
 };
 
+use expand::Expander;
+
 /// Finds the records of an answer.
 pub enum Extractor {
-    Path(Vec<Template>),
+    Path { path: Vec<Template>, expander: Option<Box<Expander>> },
+    Several { extractors: Vec<Extractor>, takes_first: bool, skips_empty: bool },
 }
 
 /// The records of one answer, and how many the extractor counted.
+#[derive(Default)]
 pub struct Extracted {
     pub records: Vec<Record>,
     pub count: usize,
 }
 
+/// Lists that an API cut short, read whole.
+pub trait Lists: Send + Sync {
+    /// The items of the list that belongs to this record.
+    fn of(&self, parent: &Value) -> BoxStream<'static, Result<Vec<Record>>>;
+}
+
+/// Makes what reads such a list.
+pub type MakeLists<'a> = &'a dyn Fn(&Component<'_>) -> Result<Arc<dyn Lists>>;
+
 impl Extractor {
-    pub fn build(component: &Component<'_>) -> Result<Self> {
+    pub fn build(component: &Component<'_>, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
         match component.kind() {
-            "DpathExtractor" => Ok(Self::Path(component.templates("field_path")?)),
+            "DpathExtractor" => {
+                let expander = component.child("record_expander")?.map(|c| Expander::build(&c, lists, build).map(Box::new)).transpose()?;
+                Ok(Self::Path { path: component.templates("field_path")?, expander })
+            }
+            "CombinedExtractor" => {
+                let extractors = component.children("extractors")?;
+                if extractors.is_empty() {
+                    return Err(component.error("a combined extractor needs at least one extractor"));
+                }
+                Ok(Self::Several {
+                    extractors: extractors.iter().map(|c| Self::build(c, lists, build)).collect::<Result<_>>()?,
+                    takes_first: component.text("mode")? == Some("first_match"),
+                    skips_empty: component.flag("skip_empty_records")?.unwrap_or(false),
+                })
+            }
             _ => Err(component.unknown_kind()),
         }
     }
 
-    pub fn extract(&self, answer: &Answer, decoder: &Decoder, build: &Build) -> Result<Extracted> {
-        let Self::Path(templates) = self;
-        let scope = build.scope();
-        let path = templates.iter().map(|t| t.value(&scope).map(|v| Step::of(&v))).collect::<Result<Vec<_>>>()?;
-        let records = match cut(answer, decoder, &path) {
-            Some(records) => records,
-            None => read(answer, decoder, &path)?,
-        };
-        Ok(Extracted { count: records.len(), records })
+    /// Whether it counts records of more than one place: offsets would overshoot.
+    pub fn adds_up(&self) -> bool {
+        match self {
+            Self::Path { .. } => false,
+            Self::Several { extractors, takes_first, .. } => !takes_first || extractors.iter().any(Self::adds_up),
+        }
+    }
+
+    pub fn is_combined(&self) -> bool {
+        matches!(self, Self::Several { .. })
+    }
+
+    pub fn extract<'a>(&'a self, answer: &'a Answer, decoder: &'a Decoder, build: &'a Build) -> BoxFuture<'a, Result<Extracted>> {
+        async move {
+            match self {
+                Self::Path { path, expander } => {
+                    let records = at(path, answer, decoder, build)?;
+                    let records = match expander {
+                        Some(expander) => expander.expanded(records).await?,
+                        None => records,
+                    };
+                    Ok(Extracted { count: records.len(), records })
+                }
+                Self::Several { extractors, takes_first, skips_empty } => {
+                    let mut all = Extracted::default();
+                    for extractor in extractors {
+                        let mut found = extractor.extract(answer, decoder, build).await?;
+                        if *skips_empty {
+                            found.records.retain(|record| is_true(&record.value()));
+                        }
+                        if !takes_first {
+                            all.count += found.count;
+                            all.records.append(&mut found.records);
+                        } else if !found.records.is_empty() {
+                            return Ok(found);
+                        }
+                    }
+                    Ok(all)
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn at(path: &[Template], answer: &Answer, decoder: &Decoder, build: &Build) -> Result<Vec<Record>> {
+    let scope = build.scope();
+    let path = path.iter().map(|t| t.value(&scope).map(|v| Step::of(&v))).collect::<Result<Vec<_>>>()?;
+    match cut(answer, decoder, &path) {
+        Some(records) => Ok(records),
+        None => read(answer, decoder, &path),
     }
 }
 

@@ -7,13 +7,22 @@ use serde_json::Value;
 
 use super::{Order, Stream};
 use crate::{
-    answer::Answer, component::Component, decode::Decoder, extract::Extractor, normalize::normalize, record::Record, slice::Slice,
-    template::Condition, transform::Transform, truth::is_true, wiring::Build,
+    answer::Answer,
+    component::Component,
+    decode::Decoder,
+    extract::{Extractor, MakeLists},
+    normalize::normalize,
+    record::Record,
+    slice::Slice,
+    template::Condition,
+    transform::Transform,
+    truth::is_true,
+    wiring::Build,
 };
 
 /// What a page's answer holds for the stream.
 pub struct Selector {
-    extractor: Extractor,
+    pub extractor: Extractor,
     pub decoder: Decoder,
     filter: Option<Condition>,
     /// The cursor, where it filters records itself.
@@ -32,7 +41,7 @@ pub struct Selected {
 }
 
 impl Selector {
-    pub fn build(retriever: &Component<'_>, stream: &Stream<'_>, build: &Build) -> Result<Self> {
+    pub fn build(retriever: &Component<'_>, stream: &Stream<'_>, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
         let component = retriever.required("record_selector")?;
         let is_client_side = stream.is_client_side_incremental;
         let filter = component.child("record_filter")?;
@@ -40,9 +49,16 @@ impl Selector {
             return Err(filter.unknown_kind());
         }
         let condition = filter.map(|f| f.condition("condition")).transpose()?.flatten();
+        let extractor = Extractor::build(&component.required("extractor")?, lists, build)?;
+        let decoder = Decoder::build(retriever.child("decoder")?.as_ref())?;
+        if extractor.is_combined() && decoder.is_streaming() {
+            return Err(component
+                .error("a body that is read as it comes can be searched by one extractor only")
+                .fix("use JsonDecoder, XmlDecoder or ZipfileDecoder"));
+        }
         Ok(Self {
-            extractor: Extractor::build(&component.required("extractor")?)?,
-            decoder: Decoder::build(retriever.child("decoder")?.as_ref())?,
+            extractor,
+            decoder,
             filter: condition,
             due: (is_client_side && !stream.is_data_feed).then(|| stream.order.clone()),
             transforms: stream.component.children("transformations")?.iter().map(Transform::build).collect::<Result<_>>()?,
@@ -52,8 +68,8 @@ impl Selector {
         })
     }
 
-    pub fn select(&self, answer: &Answer, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Selected> {
-        let found = self.extractor.extract(answer, &self.decoder, &self.build)?;
+    pub async fn select(&self, answer: &Answer, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Selected> {
+        let found = self.extractor.extract(answer, &self.decoder, &self.build).await?;
         let is_plain = self.filter.is_none() && self.due.is_none() && self.transforms.is_empty();
         let mut records = if is_plain { found.records } else { self.refined(found.records, slice, token)? };
         if let Some(schema) = schema.filter(|s| is_true(s)) {

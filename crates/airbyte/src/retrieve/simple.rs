@@ -7,7 +7,7 @@ use linkspan_core::Result;
 use serde_json::{Map, Value};
 
 use super::{
-    Order, Retriever, Schema, Stream,
+    NoSchema, Order, Retriever, Schema, Stream, Unordered,
     properties::Properties,
     reading::Reading,
     reduce::Reduction,
@@ -17,6 +17,7 @@ use crate::{
     answer::Answer,
     ask::{Asked, Extra, Requester, Setting},
     component::Component,
+    extract::Lists,
     inject::{Inject, Merge, Part, combine},
     page::{PageEnd, Paginator},
     record::Record,
@@ -57,7 +58,9 @@ pub struct Reset {
 impl Simple {
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
         let setting = Setting { name: stream.name };
-        let selector = Selector::build(component, &stream, build)?;
+        let lists = |c: &Component<'_>| -> Result<Arc<dyn Lists>> { Ok(Arc::new(WholeLists(Arc::new(whole_list(c, build)?)))) };
+        let selector = Selector::build(component, &stream, &lists, build)?;
+        reject_sums(component, &selector)?;
         let requester = component.required("requester")?;
         Ok(Self {
             requester: Requester::build(&requester, &setting, build)?,
@@ -110,7 +113,7 @@ impl Simple {
             return Ok(Selected { records: Vec::new(), extracted: 0 });
         }
         let schema = if self.selector.normalises { Some(self.schema.schema().await?) } else { None };
-        self.selector.select(answer, slice, &shown(token), schema.as_deref())
+        self.selector.select(answer, slice, &shown(token), schema.as_deref()).await
     }
 
     /// The next token, unless this was the last page.
@@ -137,6 +140,46 @@ impl Simple {
             }
         }
         Ok(due)
+    }
+}
+
+/// Offsets count records, and places that are added up overshoot.
+fn reject_sums(component: &Component<'_>, selector: &Selector) -> Result<()> {
+    let strategy = component.child("paginator")?.map(|p| p.child("pagination_strategy")).transpose()?.flatten();
+    match strategy.filter(|s| s.kind() == "OffsetIncrement" && selector.extractor.adds_up()) {
+        Some(strategy) => {
+            Err(strategy.error("offsets cannot count the records of several places").fix("use mode first_match, or another pagination"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads lists that were cut short, by a retriever of its own.
+struct WholeLists(Arc<Simple>);
+
+fn whole_list(component: &Component<'_>, build: &Build) -> Result<Simple> {
+    for field in ["partition_router", "pagination_reset"] {
+        if component.field(field).is_some() {
+            return Err(component.error("the retriever of a whole list cannot have this").with("field", field));
+        }
+    }
+    let nothing = Value::Object(Map::new());
+    let stream = Stream {
+        name: "record_expander_truncated_list",
+        component: &Component::new(&nothing, component.path())?,
+        order: Arc::new(Unordered),
+        schema: Arc::new(NoSchema),
+        is_client_side_incremental: false,
+        is_data_feed: false,
+        has_state: false,
+    };
+    Simple::build(component, stream, build)
+}
+
+impl Lists for WholeLists {
+    fn of(&self, parent: &Value) -> BoxStream<'static, Result<Vec<Record>>> {
+        let partition = [("parent_record".to_owned(), parent.clone())].into_iter().collect();
+        self.0.clone().pages(Arc::new(Slice::of_partition(partition)))
     }
 }
 
