@@ -1,5 +1,7 @@
 //! Retrievers: the records of a slice, page by page.
 
+mod deferred;
+mod jobs;
 mod properties;
 mod reading;
 mod reduce;
@@ -99,6 +101,7 @@ pub struct Stream<'a> {
 pub fn build(retriever: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Arc<dyn Retriever>> {
     match retriever.kind() {
         "SimpleRetriever" => Ok(Arc::new(simple::Simple::build(retriever, stream, build)?)),
+        "AsyncRetriever" => Ok(Arc::new(deferred::Deferred::build(retriever, stream, build)?)),
         _ => Err(retriever.unknown_kind()),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,6 +13,7 @@ use linkspan_core::{Clock, Http, Result};
 use serde_json::{Map, Value};
 
 use crate::{
+    budget::Budget,
     cache::AnswerCache,
     dpath::{self, Step},
     template::{Scope, Template},
@@ -40,6 +44,8 @@ pub struct Build {
     pub notes: Arc<dyn Fn(Note) + Send + Sync>,
     pub shared: Arc<Shared>,
     pub sleeps: Sleeps,
+    /// The manifest's `api_budget`; every call goes through it.
+    pub budget: Option<Arc<Budget>>,
 }
 
 /// What the streams of one source have in common.
@@ -50,6 +56,8 @@ pub struct Shared {
     pub rotated: Mutex<Option<Value>>,
     /// Access tokens, by the request that brings them.
     pub tokens: Tokens,
+    /// Places for jobs at the other side.
+    pub jobs: JobPlaces,
     /// One refresh at a time, over all streams: they share their refresh tokens.
     pub refreshing: tokio::sync::Mutex<()>,
 }
@@ -65,6 +73,7 @@ impl Build {
             notes: Arc::new(|_| {}),
             shared: Arc::default(),
             sleeps: Sleeps::default(),
+            budget: None,
         }
     }
     pub fn scope(&self) -> Scope<'_> {
@@ -125,5 +134,32 @@ impl Sleeps {
     pub fn of(text: Option<&str>) -> Self {
         let scale = text.and_then(|t| t.trim().parse().ok()).filter(|s: &f64| s.is_finite() && *s >= 0.0);
         Self { scale: scale.unwrap_or(1.0) }
+    }
+}
+
+/// How many jobs may run at the other side at once, over all streams.
+pub struct JobPlaces {
+    most: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl Default for JobPlaces {
+    fn default() -> Self {
+        Self { most: AtomicUsize::new(1), taken: AtomicUsize::new(0) }
+    }
+}
+
+impl JobPlaces {
+    /// As the manifest allows; at least one.
+    pub fn allow(&self, most: usize) {
+        self.most.store(most.max(1), Ordering::Relaxed);
+    }
+    /// Takes a place, if one is free.
+    pub fn take(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1)).is_ok()
+    }
+    pub fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -11,6 +11,7 @@ use super::requester::{Asked, Draft, Requester};
 use crate::{
     answer::Answer,
     auth::Refresh,
+    budget::Call,
     errors::{Action, Blame, Came, Resolution},
     inject::Inject,
     wiring::Note,
@@ -206,9 +207,28 @@ impl Requester {
     /// One request over the wire, its answer read to the end.
     async fn once(&self, draft: &Draft) -> Result<Answer> {
         let request = self.request(draft)?;
+        self.afford(draft).await?;
         let (parts, body) = self.build.http.send(request).await?.into_parts();
         let body = body.bytes(LARGEST_BODY).await.map_err(|e| e.with("stream", &self.name))?;
-        Ok(Answer::new(parts.status, parts.headers, bare(&draft.url), body))
+        let answer = Answer::new(parts.status, parts.headers, bare(&draft.url), body);
+        if let Some(budget) = &self.build.budget {
+            budget.learn(&call(draft), &answer, self.build.clock.now());
+        }
+        Ok(answer)
+    }
+
+    /// Waits until the API's budget has room for the call.
+    async fn afford(&self, draft: &Draft) -> Result<()> {
+        let Some(budget) = &self.build.budget else { return Ok(()) };
+        // A clock that stands still, or waits that are scaled down, must not turn this into a busy loop: what was waited counts.
+        let mut waited = jiff::SignedDuration::ZERO;
+        while let Some(wait) = budget.take(&call(draft), self.build.clock.now().checked_add(waited).unwrap_or(jiff::Timestamp::MAX))? {
+            let seconds = bounded(wait.as_secs_f64())?;
+            let before = self.build.clock.now();
+            self.build.wait(seconds).await;
+            waited += wait.saturating_sub(self.build.clock.now().duration_since(before)).max(jiff::SignedDuration::ZERO);
+        }
+        Ok(())
     }
 
     fn request(&self, draft: &Draft) -> Result<Request<Body>> {
@@ -254,6 +274,10 @@ impl Requester {
             None => error,
         }
     }
+}
+
+fn call(draft: &Draft) -> Call<'_> {
+    Call { method: draft.method.as_str(), url: &draft.url, headers: &draft.headers }
 }
 
 /// Whether the network failed, and not the request itself.

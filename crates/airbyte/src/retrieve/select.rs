@@ -70,12 +70,18 @@ impl Selector {
 
     pub async fn select(&self, answer: &Answer, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Selected> {
         let found = self.extractor.extract(answer, &self.decoder, &self.build).await?;
+        let extracted = found.count;
+        Ok(Selected { records: self.finished(found.records, slice, token, schema)?, extracted })
+    }
+
+    /// Extracted records, made ready to write.
+    pub fn finished(&self, records: Vec<Record>, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Vec<Record>> {
         let is_plain = self.filter.is_none() && self.due.is_none() && self.transforms.is_empty();
-        let mut records = if is_plain { found.records } else { self.refined(found.records, slice, token)? };
-        if let Some(schema) = schema.filter(|s| is_true(s)) {
-            records = records.into_iter().map(|record| normal(record, schema)).collect();
-        }
-        Ok(Selected { records, extracted: found.count })
+        let records = if is_plain { records } else { self.refined(records, slice, token)? };
+        Ok(match schema.filter(|s| is_true(s)) {
+            Some(schema) => records.into_iter().map(|record| normal(record, schema)).collect(),
+            None => records,
+        })
     }
 
     fn refined(&self, records: Vec<Record>, slice: &Slice, token: &Value) -> Result<Vec<Record>> {
