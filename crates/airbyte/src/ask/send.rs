@@ -299,7 +299,7 @@ fn given_up(error: Error) -> Error {
 fn header_of(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     let bad = |what: &'static str| Error::new(ErrorKind::ConfigInvalid, what).with("header", name);
     let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("not a header's name"))?;
-    let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes())
+    let value = HeaderValue::from_bytes(value.trim_start_matches([' ', '\t']).as_bytes())
         .map_err(|_| bad("a header's value holds what no header can"))?;
     Ok((parsed, value))
 }

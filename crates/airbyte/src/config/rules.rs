@@ -143,7 +143,7 @@ fn validated(value: &Value, schema: &Value) -> Result<()> {
 
 /// Against a JSON schema. References lead nowhere but into the schema itself.
 pub(super) fn adheres(value: &Value, schema: &Value) -> Result<()> {
-    let validator = jsonschema::options().build(schema).map_err(|e| {
+    let validator = jsonschema::options().should_validate_formats(false).build(schema).map_err(|e| {
         Error::new(ErrorKind::ConfigInvalid, "the manifest has a JSON schema that is none")
             .with("at", e.schema_path())
             .fix("repair the schema in the manifest")

@@ -23,6 +23,8 @@ pub struct Definition {
     pub granularity: Option<Span>,
     pub clamping: Clamping,
     pub ends: Ends,
+    /// Why there is no start: told when the first partition asks for it, as others may never be read.
+    pub broken: Mutex<Option<Error>>,
     pub config: Arc<Value>,
     pub clock: Arc<dyn Clock>,
 }
@@ -41,6 +43,11 @@ impl Definition {
             (None, _) => Span::new().days(1),
         };
         Ok(self.clamping.end(end, unit))
+    }
+
+    fn whole(&self) -> Result<()> {
+        let broken = self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        broken.map_or(Ok(()), Err)
     }
 
     /// Two stretches that lie apart by this are one.
@@ -114,6 +121,7 @@ struct Progress {
 impl Ranged {
     /// `state` is `{field: value}` as it is written here, or a list of stretches; empty on a first read.
     pub fn new(definition: Arc<Definition>, state: Map<String, Value>) -> Result<Self> {
+        definition.whole()?;
         if matches!(state.get("state_type").and_then(Value::as_str), Some("date-range" | "integer")) {
             return Self::of_stretches(definition, state);
         }

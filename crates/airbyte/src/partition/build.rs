@@ -11,6 +11,7 @@ use crate::{
     inject::RequestOption,
     path,
     template::{Scope, Template},
+    truth::is_true,
     wiring::Build,
 };
 
@@ -23,7 +24,7 @@ pub struct Routing<'a> {
 
 /// The router of a retriever; a list of routers is their product.
 pub fn build(retriever: &Component<'_>, routing: &Routing<'_>) -> Result<Router> {
-    match retriever.field("partition_router") {
+    match retriever.field("partition_router").filter(|router| is_true(router)) {
         None => Ok(Router::Single),
         Some(Value::Array(_)) => {
             let routers = retriever.children("partition_router")?;
