@@ -142,7 +142,12 @@ impl Window {
     }
 }
 
-fn moving(rates: &[(i64, SignedDuration)], calls: &mut VecDeque<(Timestamp, i64)>, weight: i64, now: Timestamp) -> Result<Option<SignedDuration>> {
+fn moving(
+    rates: &[(i64, SignedDuration)],
+    calls: &mut VecDeque<(Timestamp, i64)>,
+    weight: i64,
+    now: Timestamp,
+) -> Result<Option<SignedDuration>> {
     let longest = rates.iter().map(|(_, interval)| *interval).max().unwrap_or_default();
     while calls.front().is_some_and(|(at, _)| now.duration_since(*at) >= longest) {
         calls.pop_front();
@@ -171,7 +176,8 @@ fn within(calls: &VecDeque<(Timestamp, i64)>, now: Timestamp, interval: SignedDu
 }
 
 fn too_heavy() -> Error {
-    Error::new(linkspan_core::ErrorKind::ConfigInvalid, "one call weighs more than the API's whole budget").fix("raise the limit or lower the weight")
+    Error::new(linkspan_core::ErrorKind::ConfigInvalid, "one call weighs more than the API's whole budget")
+        .fix("raise the limit or lower the weight")
 }
 
 impl Policy {
@@ -204,8 +210,10 @@ fn whole(component: &Component<'_>, field: &str, scope: &Scope<'_>) -> Result<i6
 }
 
 fn duration(component: &Component<'_>, field: &str) -> Result<SignedDuration> {
-    let span: jiff::Span =
-        component.required_text(field)?.parse().map_err(|e: jiff::Error| component.error("not an ISO 8601 duration").with("field", field).because(e))?;
+    let span: jiff::Span = component
+        .required_text(field)?
+        .parse()
+        .map_err(|e: jiff::Error| component.error("not an ISO 8601 duration").with("field", field).because(e))?;
     span.to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|e| component.error("a duration of days and hours is expected here").with("field", field).because(e))
 }
@@ -216,9 +224,9 @@ impl Matcher {
             let map = component.field(field).and_then(Value::as_object);
             map.into_iter().flatten().map(|(k, v)| (k.clone(), text(v))).collect()
         };
-        let path = component.text("url_path_pattern")?.map(|pattern| {
-            Regex::new(pattern).map_err(|e| component.error("url_path_pattern cannot be read").because(e))
-        });
+        let path = component
+            .text("url_path_pattern")?
+            .map(|pattern| Regex::new(pattern).map_err(|e| component.error("url_path_pattern cannot be read").because(e)));
         let weight = if component.field("weight").is_some() { whole(component, "weight", scope)? } else { 1 };
         if weight < 1 {
             return Err(component.error("a call's weight is at least 1"));
@@ -237,7 +245,8 @@ impl Matcher {
         let (address, query) = call.url.split_once('?').unwrap_or((call.url, ""));
         let host_end = address.find("://").map(|at| address[at + 3..].find('/').map_or(address.len(), |p| at + 3 + p)).unwrap_or(0);
         let (base, path) = address.split_at(host_end);
-        let has_parameter = |(key, value): &(String, String)| url::form_urlencoded::parse(query.as_bytes()).any(|(k, v)| k == *key && v == *value);
+        let has_parameter =
+            |(key, value): &(String, String)| url::form_urlencoded::parse(query.as_bytes()).any(|(k, v)| k == *key && v == *value);
         let has_header = |(key, value): &(String, String)| call.headers.iter().any(|(k, v)| k.eq_ignore_ascii_case(key) && v == value);
         self.method.as_ref().is_none_or(|m| m == call.method)
             && self.base.as_ref().is_none_or(|b| b == base)
@@ -288,7 +297,8 @@ mod tests {
 
     #[test]
     fn the_first_policy_that_fits_counts() {
-        let matcher = json!({"method": "get", "url_base": "https://a.com/", "url_path_pattern": "/items$", "params": {"k": 1}, "weight": 3});
+        let matcher =
+            json!({"method": "get", "url_base": "https://a.com/", "url_path_pattern": "/items$", "params": {"k": 1}, "weight": 3});
         let budget = budget(json!([
             {"type": "FixedWindowCallRatePolicy", "period": "PT1M", "call_limit": 5, "matchers": [matcher]},
             {"type": "UnlimitedCallRatePolicy", "matchers": []},

@@ -5,6 +5,7 @@
 mod answer;
 pub mod ask;
 mod auth;
+mod budget;
 mod cache;
 mod check;
 pub mod command;

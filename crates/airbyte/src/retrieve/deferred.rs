@@ -77,7 +77,8 @@ impl Retriever for Deferred {
     }
 
     fn partitions(self: Arc<Self>, slices: BoxStream<'static, Result<Arc<Slice>>>) -> BoxStream<'static, Result<Arc<Slice>>> {
-        let running = Running { retriever: self, slices: Some(slices), waiting: None, places: Vec::new(), ready: VecDeque::new(), failed: None };
+        let running =
+            Running { retriever: self, slices: Some(slices), waiting: None, places: Vec::new(), ready: VecDeque::new(), failed: None };
         futures::stream::unfold(running, |mut running| async move { running.next().await.map(|slice| (slice, running)) }).boxed()
     }
 }
@@ -105,7 +106,10 @@ struct Place {
 enum State {
     On(Box<Job>),
     /// The last try failed; the next one begins not before that moment.
-    Off { not_before: Option<Timestamp>, why: Error },
+    Off {
+        not_before: Option<Timestamp>,
+        why: Error,
+    },
 }
 
 impl Running {

@@ -128,7 +128,11 @@ impl Jobs {
     /// Keeps a job that is done; its slice says under which number.
     pub fn keep(&self, job: Job) -> Result<Slice> {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let slice = Slice::new(job.slice.partition().clone(), job.slice.cursor().clone(), json!({ "jobs": [number] }).as_object().cloned().unwrap_or_default())?;
+        let slice = Slice::new(
+            job.slice.partition().clone(),
+            job.slice.cursor().clone(),
+            json!({ "jobs": [number] }).as_object().cloned().unwrap_or_default(),
+        )?;
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(number, job);
         Ok(slice)
     }
@@ -156,7 +160,10 @@ impl Jobs {
             let pages = futures::stream::iter(targets)
                 .map(move |target| -> Result<_> {
                     let polled = of.polled.as_deref().map(shown).unwrap_or_default();
-                    let slice = with(&of.slice, [("download_target", target), ("creation_response", shown(&of.created)), ("polling_response", polled)])?;
+                    let slice = with(
+                        &of.slice,
+                        [("download_target", target), ("creation_response", shown(&of.created)), ("polling_response", polled)],
+                    )?;
                     Ok(jobs.download.clone().pages(Arc::new(slice)))
                 })
                 .try_flatten();
@@ -205,7 +212,8 @@ fn shown(answer: &Answer) -> Value {
 fn answered(asked: Asked) -> Result<Arc<Answer>> {
     match asked {
         Asked::Answer(answer) => Ok(answer),
-        _ => Err(Error::new(ErrorKind::ConfigInvalid, "requests about jobs have no pages and no windows").fix("remove the action from the error handler")),
+        _ => Err(Error::new(ErrorKind::ConfigInvalid, "requests about jobs have no pages and no windows")
+            .fix("remove the action from the error handler")),
     }
 }
 

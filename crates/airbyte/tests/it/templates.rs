@@ -25,8 +25,10 @@ struct Names {
 impl Names {
     fn load() -> Self {
         let path = format!("{}/tests/vectors/templates_scope.json", env!("CARGO_MANIFEST_DIR"));
-        let mut all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let slice = Slice::new(object(&all["slice"][0]), object(&all["slice"][1]), object(&all["slice"][2])).unwrap();
+        let mut all: Value =
+            serde_json::from_str(&std::fs::read_to_string(path).expect("the vectors are in the repository")).expect("the vectors are JSON");
+        let slice =
+            Slice::new(object(&all["slice"][0]), object(&all["slice"][1]), object(&all["slice"][2])).expect("the vectors hold a slice");
         let mut taken = |name: &str| all[name].take();
         Self {
             config: taken("config"),
@@ -40,7 +42,7 @@ impl Names {
     }
 
     fn scope(&self) -> Scope<'_> {
-        let now = "2024-03-15T12:00:00.123456Z".parse().unwrap();
+        let now = "2024-03-15T12:00:00.123456Z".parse().expect("it is a time");
         Scope::new(&self.config, now)
             .record(&self.record)
             .response(&self.response)
