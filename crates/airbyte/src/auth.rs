@@ -1,5 +1,6 @@
 //! Authenticators: what they add to a request, and how they come by it.
 
+mod algorithm;
 mod call;
 mod jwt;
 mod key;

@@ -1,5 +1,6 @@
 //! Decoders: an answer's body as the elements that extractors look into.
 
+mod body;
 mod parser;
 mod table;
 mod text;

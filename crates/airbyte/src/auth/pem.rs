@@ -8,7 +8,7 @@ use ring::{
     signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RsaEncoding, RsaKeyPair},
 };
 
-use super::jwt::{Algorithm, Bits};
+use super::algorithm::{Algorithm, Bits};
 
 pub fn sign(algorithm: Algorithm, key: &str, text: &[u8]) -> Result<Vec<u8>> {
     match algorithm {

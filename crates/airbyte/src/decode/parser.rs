@@ -3,14 +3,16 @@
 use std::io::{BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::Result;
 use serde_json::Value;
 
-use super::{Elements, table::Table, text::Encoding};
+use super::{
+    Elements,
+    body::{LARGEST, Source, broken, invalid, whole},
+    table::Table,
+    text::Encoding,
+};
 use crate::{component::Component, page_text};
-
-/// What is read whole may grow to this.
-const LARGEST: u64 = 512 << 20;
 
 pub enum Parser {
     Json,
@@ -19,8 +21,6 @@ pub enum Parser {
     Table(Table),
     Gzip(Box<Parser>),
 }
-
-pub type Source<'a> = Box<dyn BufRead + Send + 'a>;
 
 impl Parser {
     pub fn build(component: &Component<'_>) -> Result<Self> {
@@ -77,15 +77,6 @@ impl Parser {
     }
 }
 
-pub fn whole(source: Source<'_>) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    source.take(LARGEST + 1).read_to_end(&mut text).map_err(broken)?;
-    if text.len() as u64 > LARGEST {
-        return Err(invalid("the answer is larger than allowed").with("limit_bytes", LARGEST));
-    }
-    Ok(text)
-}
-
 fn json_lines(mut source: Source<'_>) -> impl Iterator<Item = Result<Value>> + Send + '_ {
     std::iter::from_fn(move || {
         loop {
@@ -116,12 +107,4 @@ fn items(value: Value, path: &[String], found: &mut Vec<Value>) {
         (Value::Array(list), Some((name, rest))) if name == "item" => list.into_iter().for_each(|inner| items(inner, rest, found)),
         _ => {}
     }
-}
-
-pub fn broken(e: std::io::Error) -> Error {
-    invalid("the answer cannot be unpacked").because(e)
-}
-
-pub fn invalid(message: &'static str) -> Error {
-    Error::new(ErrorKind::DataInvalid, message)
 }

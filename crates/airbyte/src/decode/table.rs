@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Elements,
-    parser::{Source, invalid, whole},
+    body::{Source, invalid, whole},
     text::Encoding,
 };
 use crate::component::Component;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::read::DeflateDecoder;
 use linkspan_core::Result;
 
-use super::parser::{broken, invalid};
+use super::body::{broken, invalid};
 
 /// A file of an archive may grow to this.
 const LARGEST: u64 = 512 << 20;
