@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use linkspan_core::Result;
 use serde_json::{Map, Value};
 
-use crate::slice::Slice;
+use crate::{slice::Slice, truth::is_true};
 
 pub use build::{Asked, build, catalog_field};
 pub use counting::Counting;
@@ -175,17 +175,5 @@ impl Observed {
     }
     pub fn at(&self) -> Option<At> {
         self.at
-    }
-}
-
-/// Python's truth of a JSON value.
-pub fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(b) => *b,
-        Value::Number(n) => n.as_f64() != Some(0.0),
-        Value::String(s) => !s.is_empty(),
-        Value::Array(a) => !a.is_empty(),
-        Value::Object(o) => !o.is_empty(),
     }
 }

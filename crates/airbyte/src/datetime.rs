@@ -118,6 +118,11 @@ impl Format {
     }
 }
 
+/// C's `strftime`, without what the language adds to it.
+pub fn strftime(moment: &Moment, format: &str) -> String {
+    write::written(moment, format)
+}
+
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::DataInvalid, message)
 }

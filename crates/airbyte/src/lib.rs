@@ -2,14 +2,44 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
+pub mod ask;
+mod auth;
+mod budget;
+mod cache;
+mod check;
+pub mod command;
 pub mod component;
+pub mod config;
 pub mod cursor;
 pub mod datetime;
+mod decode;
 pub mod dpath;
-pub mod hand;
+mod dynamic;
+mod errors;
+mod extract;
+mod form;
+mod hand;
+pub mod inject;
+mod jinja;
 pub mod manifest;
+mod normalize;
+mod page;
+mod page_text;
+mod partition;
+mod path;
 pub mod protocol;
 pub mod python;
+mod read;
+pub mod record;
+pub mod retrieve;
+pub mod schema;
 pub mod slice;
+mod source;
+mod stream;
 pub mod template;
+mod tokens;
+mod transform;
+mod truth;
+pub mod wiring;
 pub mod yaml;

@@ -10,8 +10,8 @@ use serde_json::Value;
 /// The manifest with every `$ref` and `"#/.."` replaced by what it names, then every component with its type and its parents' `$parameters`.
 pub fn resolved(manifest: &Value) -> Result<Value> {
     let whole = references::resolved(manifest)?;
-    Ok(parameters::propagated(whole))
+    Ok(parameters::propagated(whole, Precedence::Own))
 }
 
-pub use parameters::propagated;
+pub use parameters::{Precedence, propagated};
 pub use references::resolved as without_references;

@@ -75,6 +75,9 @@ pub enum Verb {
     /// Test a system's address and see what it offers.
     #[command(subcommand, visible_alias = "instances", after_help = CONNECTORS_EXAMPLES)]
     Connectors(Connectors),
+    /// Run a low-code manifest as an Airbyte source program: one protocol message a line.
+    #[command(subcommand, after_help = MANIFEST_EXAMPLES)]
+    Manifest(Manifest),
     /// About project files.
     #[command(subcommand)]
     Project(Project),
@@ -202,6 +205,54 @@ pub enum Connectors {
     Check(At),
     /// List the streams, their keys, cursors and columns.
     Discover(At),
+}
+
+const MANIFEST_EXAMPLES: &str = "\
+Examples:
+  linkspan manifest spec --manifest ./manifest.yaml
+  linkspan manifest check --manifest ./manifest.yaml --config config.json
+  linkspan manifest discover --manifest ./manifest.yaml --config config.json
+  linkspan manifest read --manifest ./manifest.yaml --config config.json --catalog catalog.json \\
+    --state state.json
+
+The exit code is the protocol's: 0, also for a connection that does not work; 1 when a stream was not
+read to its end, or the program could not do what it was asked.";
+
+#[derive(Debug, Subcommand)]
+pub enum Manifest {
+    /// What its config looks like.
+    Spec(ManifestFile),
+    /// Whether the config works.
+    Check(Configured),
+    /// Its streams and their schemas.
+    Discover(Configured),
+    /// Records and states of the streams of a catalog.
+    Read {
+        #[command(flatten)]
+        of: Configured,
+        /// Which streams, as a configured catalog (JSON).
+        #[arg(long, value_name = "FILE")]
+        catalog: PathBuf,
+        /// Where an earlier read stopped (JSON).
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct ManifestFile {
+    /// The manifest (YAML).
+    #[arg(long, visible_alias = "manifest-path", value_name = "FILE")]
+    pub manifest: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Configured {
+    #[command(flatten)]
+    pub file: ManifestFile,
+    /// The source's config (JSON).
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// One system.

@@ -11,6 +11,7 @@ mod ends;
 mod errors;
 mod interrupt;
 mod job;
+mod manifest;
 mod progress;
 mod project;
 mod report;
@@ -99,6 +100,7 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
             clap_complete::generate(shell, &mut Cli::command(), "linkspan", &mut script);
             terminal.out(String::from_utf8_lossy(&script).trim_end());
         }
+        Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context()?)),
         Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context()?, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context()?, terminal.clone())),
         Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context()?, terminal.clone())),

@@ -33,6 +33,11 @@ pub struct Terminal {
     stdout_taken: AtomicBool,
 }
 
+/// Stdout for a program that speaks a protocol there: nothing else goes to it.
+pub fn lines() -> impl io::Write + Send + 'static {
+    io::stdout()
+}
+
 impl Terminal {
     pub fn new(output: OutputChoice, color: ColorChoice) -> Self {
         Self { output, color, stdout_taken: AtomicBool::new(false) }

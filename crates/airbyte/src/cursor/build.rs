@@ -1,13 +1,13 @@
 //! A stream's cursor from its manifest, its config and its state.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::{Span, civil::Weekday};
 use linkspan_core::{Clock, Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
-use super::{Clamping, Counting, Cursor, Dates, Definition, Ends, MinMax, Partitioned, Ranged, duration};
-use crate::{component::Component, protocol::ConfiguredCatalog, template::Scope};
+use super::{At, Clamping, Counting, Cursor, Dates, Definition, Ends, MinMax, Partitioned, Ranged, duration};
+use crate::{component::Component, protocol::ConfiguredCatalog, template::Scope, truth::is_true};
 
 /// What a cursor is made from, beside its component.
 pub struct Asked<'a> {
@@ -82,39 +82,65 @@ fn definition(component: &Component<'_>, asked: &Asked<'_>) -> Result<Definition
     let format = component.required_text("datetime_format")?;
     let also_read = component.texts("cursor_datetime_formats")?.unwrap_or_default();
     let granularity = component.text("cursor_granularity")?.filter(|t| !t.is_empty()).map(duration).transpose()?;
-    let span = |name: &str| -> Result<Option<Span>> {
-        let Some(template) = component.template(name)? else { return Ok(None) };
-        match template.value(&scope)? {
-            Value::String(text) if text.is_empty() => Ok(None),
-            Value::String(text) => duration(&text).map(Some).map_err(|e| e.with("field", name)),
-            other if !super::is_true(&other) => Ok(None),
-            _ => Err(component.error("a duration is expected here").with("field", name)),
-        }
+    let (stretch, broken) = match Stretch::build(component, format, &scope) {
+        Ok(stretch) => (stretch, None),
+        // Partitions ask for it one by one, and perhaps none does.
+        Err(error) if asked.is_partitioned => (Stretch::nothing(), Some(error)),
+        Err(error) => return Err(error),
     };
-    let step = span("step")?;
-    if component.field("step").is_some() != component.field("cursor_granularity").is_some() {
-        return Err(component.error("step and cursor_granularity need each other").fix("set both, or neither"));
-    }
-    let time = |name: &str| {
-        let value = component.field(name).filter(|v| super::is_true(v));
-        value.map(|value| MinMax::build(value, component.parameters(), &format!("{}.{name}", component.path()), format)).transpose()
-    };
-    let start = time("start_datetime")?.ok_or_else(|| component.error("start_datetime is missing"))?.eval(&scope)?;
     let key = |name: &str, default: &str| component.template(name)?.map_or_else(|| Ok(default.to_owned()), |t| t.text(&scope));
     Ok(Definition {
         field: field(component, asked, &scope)?,
         bounds: (key("partition_field_start", "start_time")?, key("partition_field_end", "end_time")?),
         dates: Dates::new(format, &also_read),
-        start,
-        end: time("end_datetime")?,
-        lookback: some_length(span("lookback_window")?),
-        step: some_length(step),
+        start: stretch.start,
+        end: stretch.end,
+        lookback: some_length(stretch.lookback),
+        step: some_length(stretch.step),
         granularity: some_length(granularity),
-        clamping: clamping(component, &scope)?,
+        clamping: stretch.clamping,
         ends: if component.flag("is_compare_strictly")?.unwrap_or(false) { Ends::MustDiffer } else { Ends::MayBeEqual },
+        broken: Mutex::new(broken),
         config: asked.config.clone(),
         clock: asked.clock.clone(),
     })
+}
+
+/// What depends on the config: from when to when, and in which steps.
+struct Stretch {
+    start: At,
+    end: Option<MinMax>,
+    lookback: Option<Span>,
+    step: Option<Span>,
+    clamping: Clamping,
+}
+
+impl Stretch {
+    fn nothing() -> Self {
+        Self { start: At::utc(jiff::civil::DateTime::MAX), end: None, lookback: None, step: None, clamping: Clamping::None }
+    }
+
+    fn build(component: &Component<'_>, format: &str, scope: &Scope<'_>) -> Result<Self> {
+        let span = |name: &str| -> Result<Option<Span>> {
+            let Some(template) = component.template(name)? else { return Ok(None) };
+            match template.value(scope)? {
+                Value::String(text) if text.is_empty() => Ok(None),
+                Value::String(text) => duration(&text).map(Some).map_err(|e| e.with("field", name)),
+                other if !is_true(&other) => Ok(None),
+                _ => Err(component.error("a duration is expected here").with("field", name)),
+            }
+        };
+        let time = |name: &str| {
+            let value = component.field(name).filter(|v| is_true(v));
+            value.map(|value| MinMax::build(value, component.parameters(), &format!("{}.{name}", component.path()), format)).transpose()
+        };
+        let lookback = span("lookback_window")?;
+        let start = time("start_datetime")?.ok_or_else(|| component.error("start_datetime is missing"))?.eval(scope)?;
+        if component.field("step").is_some() != component.field("cursor_granularity").is_some() {
+            return Err(component.error("step and cursor_granularity need each other").fix("set both, or neither"));
+        }
+        Ok(Self { start, end: time("end_datetime")?, lookback, step: span("step")?, clamping: clamping(component, scope)? })
+    }
 }
 
 /// A span of no length counts as none.

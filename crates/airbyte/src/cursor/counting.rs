@@ -30,7 +30,7 @@ impl Counting {
             state = state.remove("legacy").and_then(|l| l.as_object().cloned()).unwrap_or_default();
         }
         let start = match saved {
-            Some(saved) if super::is_true(&saved) && compare(&saved, &first)? != Ordering::Less => saved,
+            Some(saved) if crate::truth::is_true(&saved) && compare(&saved, &first)? != Ordering::Less => saved,
             _ => first,
         };
         let progress = Progress { most_recent: start.clone(), rest: state, closed: false };
@@ -44,7 +44,7 @@ impl Counting {
     }
 
     pub fn close(&self, most_recent: Option<Value>) -> Result<bool> {
-        let Some(most_recent) = most_recent.filter(super::is_true) else { return Ok(false) };
+        let Some(most_recent) = most_recent.filter(crate::truth::is_true) else { return Ok(false) };
         let mut progress = self.lock();
         if std::mem::replace(&mut progress.closed, true) {
             return Err(Error::new(ErrorKind::Unsupported, "a counting cursor was asked to follow more than one slice"));

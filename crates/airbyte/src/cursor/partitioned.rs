@@ -110,7 +110,7 @@ impl Partitioned {
         if !state.contains_key("states") && !state.contains_key("state") {
             self.set_global(&mut parts, &state)?;
         } else {
-            parts.is_global = state.get("use_global_cursor").is_some_and(super::is_true);
+            parts.is_global = state.get("use_global_cursor").is_some_and(crate::truth::is_true);
             parts.lookback = state.get("lookback_window").and_then(whole).unwrap_or_default();
             for one in state.get("states").and_then(Value::as_array).into_iter().flatten() {
                 let (Some(partition), Some(cursor)) = (one.get("partition"), one["cursor"].as_object()) else { return Err(no_partition()) };
@@ -122,7 +122,7 @@ impl Partitioned {
                 self.set_global(&mut parts, global)?;
             }
         }
-        parts.parent_state = state.get("parent_state").filter(|s| super::is_true(s)).cloned();
+        parts.parent_state = state.get("parent_state").filter(|s| crate::truth::is_true(s)).cloned();
         Ok(())
     }
 
@@ -247,7 +247,7 @@ impl Partitioned {
             return None;
         }
         parts.told_at = now;
-        let has_parents = parts.parent_state.as_ref().is_some_and(super::is_true);
+        let has_parents = parts.parent_state.as_ref().is_some_and(crate::truth::is_true);
         (!parts.is_global || has_parents).then(|| self.state_of(parts))
     }
 

@@ -23,6 +23,8 @@ pub struct Definition {
     pub granularity: Option<Span>,
     pub clamping: Clamping,
     pub ends: Ends,
+    /// Why there is no start: told when the first partition asks for it, as others may never be read.
+    pub broken: Mutex<Option<Error>>,
     pub config: Arc<Value>,
     pub clock: Arc<dyn Clock>,
 }
@@ -43,6 +45,11 @@ impl Definition {
         Ok(self.clamping.end(end, unit))
     }
 
+    fn whole(&self) -> Result<()> {
+        let broken = self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        broken.map_or(Ok(()), Err)
+    }
+
     /// Two stretches that lie apart by this are one.
     fn unit(&self) -> Span {
         self.granularity.unwrap_or(Span::new().milliseconds(1))
@@ -50,7 +57,7 @@ impl Definition {
 
     /// A saved value, moved back by what the last sync took and written anew.
     pub fn moved_back(&self, state: &mut Map<String, Value>, seconds: i64) -> Result<()> {
-        let Some(value) = state.get(&self.field).filter(|v| seconds > 0 && super::is_true(v)) else { return Ok(()) };
+        let Some(value) = state.get(&self.field).filter(|v| seconds > 0 && crate::truth::is_true(v)) else { return Ok(()) };
         let moved = self.dates.read(value)?.earlier(Span::new().seconds(seconds));
         state.insert(self.field.clone(), self.dates.write(moved).into());
         Ok(())
@@ -114,6 +121,7 @@ struct Progress {
 impl Ranged {
     /// `state` is `{field: value}` as it is written here, or a list of stretches; empty on a first read.
     pub fn new(definition: Arc<Definition>, state: Map<String, Value>) -> Result<Self> {
+        definition.whole()?;
         if matches!(state.get("state_type").and_then(Value::as_str), Some("date-range" | "integer")) {
             return Self::of_stretches(definition, state);
         }

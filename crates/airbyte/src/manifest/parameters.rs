@@ -6,15 +6,22 @@ use super::defaults::default_type;
 
 const PARAMETERS: &str = "$parameters";
 
+/// Whose parameter counts where a component and one above it set the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precedence {
+    Own,
+    Parents,
+}
+
 /// The tree with types and parameters in place.
-pub fn propagated(manifest: Value) -> Value {
+pub fn propagated(manifest: Value, precedence: Precedence) -> Value {
     match manifest {
-        Value::Object(fields) => component("", fields, &Map::new()).into(),
+        Value::Object(fields) => component("", fields, &Map::new(), precedence).into(),
         other => other,
     }
 }
 
-fn component(place: &str, mut fields: Map<String, Value>, parents: &Map<String, Value>) -> Map<String, Value> {
+fn component(place: &str, mut fields: Map<String, Value>, parents: &Map<String, Value>, precedence: Precedence) -> Map<String, Value> {
     if !fields.contains_key("type")
         && let Some(kind) = default_type(place, fields.contains_key("class_name"))
     {
@@ -22,14 +29,17 @@ fn component(place: &str, mut fields: Map<String, Value>, parents: &Map<String, 
     }
     let mut parameters = parents.clone();
     if let Some(Value::Object(own)) = fields.shift_remove(PARAMETERS) {
-        parameters.extend(own);
+        match precedence {
+            Precedence::Own => parameters.extend(own),
+            Precedence::Parents => parameters = own.into_iter().chain(parameters).collect(),
+        }
     }
     match fields.get("type") {
         Some(Value::String(kind)) if kind == "object" => return fields,
         // Nothing of a JSON schema is a component: a list is a union of types, a map a property that is called so.
         Some(Value::Array(_) | Value::Object(_)) => return fields,
         Some(_) => {}
-        None => return with_components_inside(place, fields, &parameters),
+        None => return with_components_inside(place, fields, &parameters, precedence),
     }
     for (key, value) in &parameters {
         if !fields.get(key).is_some_and(truthy) {
@@ -42,7 +52,7 @@ fn component(place: &str, mut fields: Map<String, Value>, parents: &Map<String, 
             let place = format!("{kind}.{name}");
             // A parameter of the field's own name would be handed down without end.
             let withheld = parameters.shift_remove(name);
-            below(&place, value, &parameters);
+            below(&place, value, &parameters, precedence);
             if let Some(withheld) = withheld.filter(truthy) {
                 parameters.insert(name.clone(), withheld);
             }
@@ -54,19 +64,24 @@ fn component(place: &str, mut fields: Map<String, Value>, parents: &Map<String, 
     fields
 }
 
-fn below(place: &str, value: &mut Value, parameters: &Map<String, Value>) {
+fn below(place: &str, value: &mut Value, parameters: &Map<String, Value>, precedence: Precedence) {
     match value {
-        Value::Object(fields) => *value = component(place, std::mem::take(fields), parameters).into(),
-        Value::Array(items) => items.iter_mut().filter(|item| item.is_object()).for_each(|item| below(place, item, parameters)),
+        Value::Object(fields) => *value = component(place, std::mem::take(fields), parameters, precedence).into(),
+        Value::Array(items) => items.iter_mut().filter(|item| item.is_object()).for_each(|item| below(place, item, parameters, precedence)),
         _ => {}
     }
 }
 
 /// A plain object is no component, but what has a type in it is.
-fn with_components_inside(place: &str, mut fields: Map<String, Value>, parameters: &Map<String, Value>) -> Map<String, Value> {
+fn with_components_inside(
+    place: &str,
+    mut fields: Map<String, Value>,
+    parameters: &Map<String, Value>,
+    precedence: Precedence,
+) -> Map<String, Value> {
     for value in fields.values_mut() {
         if value.as_object().and_then(|inner| inner.get("type")).is_some_and(truthy) {
-            below(place, value, parameters);
+            below(place, value, parameters, precedence);
         }
     }
     fields

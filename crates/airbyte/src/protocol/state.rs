@@ -43,6 +43,10 @@ impl StateInput {
     pub fn of(&self, stream: &Descriptor) -> Map<String, Value> {
         self.0.get(stream).cloned().unwrap_or_default()
     }
+    /// The states of streams without a namespace, which is what manifests have, by name.
+    pub fn unnamespaced(&self) -> HashMap<String, Map<String, Value>> {
+        self.0.iter().filter(|(d, _)| d.namespace.is_none()).map(|(d, state)| (d.name.clone(), state.clone())).collect()
+    }
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

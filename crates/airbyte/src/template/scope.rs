@@ -3,21 +3,26 @@
 use linkspan_core::{Clock, SystemClock};
 use serde_json::Value;
 
-use crate::slice::Slice;
+use crate::{
+    jinja::{self, Py},
+    slice::Slice,
+};
 
 /// Borrowed values by name, and the moment that counts as now. Cheap to build for every record.
 #[derive(Clone)]
 pub struct Scope<'a> {
-    pub(super) names: Vec<(&'a str, Bound<'a>)>,
-    pub(super) now: jiff::Timestamp,
+    names: Vec<(&'a str, Bound<'a>)>,
+    now: jiff::Timestamp,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Bound<'a> {
+enum Bound<'a> {
     Json(&'a Value),
     Slice(&'a Slice),
     /// Names are found whatever their case.
     Headers(&'a Value),
+    /// With the attributes of the reference's own class.
+    Record(&'a Value),
     Integer(i64),
 }
 
@@ -49,7 +54,7 @@ impl<'a> Scope<'a> {
         self.with("next_page_token", token)
     }
     pub fn last_record(self, record: &'a Value) -> Self {
-        self.with("last_record", record)
+        self.bind("last_record", Bound::Record(record))
     }
     pub fn last_page_size(self, size: i64) -> Self {
         self.bind("last_page_size", Bound::Integer(size))
@@ -70,11 +75,39 @@ impl<'a> Scope<'a> {
         self
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Bound<'a>> {
+    fn get(&self, name: &str) -> Option<Bound<'a>> {
         let name = match name {
             "stream_interval" | "stream_partition" => "stream_slice",
             name => name,
         };
         self.names.iter().find(|(known, _)| *known == name).map(|(_, bound)| *bound)
+    }
+}
+
+/// A scope beside the parameters of the template that looks into it.
+pub(super) struct Names<'a> {
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) parameters: &'a Value,
+}
+
+impl Names<'_> {
+    pub(super) fn knows(&self, name: &str) -> bool {
+        name == "parameters" || self.scope.get(name).is_some()
+    }
+}
+
+impl<'a> jinja::Names<'a> for Names<'a> {
+    fn get(&self, name: &str) -> Option<Py<'a>> {
+        if let Some(bound) = self.scope.get(name) {
+            return Some(match bound {
+                Bound::Json(value) => Py::json(value),
+                Bound::Slice(slice) => Py::Slice(slice),
+                Bound::Headers(Value::Object(fields)) => Py::Headers(fields),
+                Bound::Record(Value::Object(fields)) => Py::Record(fields),
+                Bound::Headers(value) | Bound::Record(value) => Py::json(value),
+                Bound::Integer(n) => Py::Int(n.into()),
+            });
+        }
+        (name == "parameters").then(|| Py::json(self.parameters))
     }
 }

@@ -1,16 +1,18 @@
 //! The language of manifests, beside vectors that a run of the reference interpreter wrote.
 
+mod templates;
+
 use linkspan_airbyte::{datetime::Format, manifest, python, yaml};
 use serde_json::Value;
 
-fn vectors(name: &str) -> Vec<Value> {
+pub(crate) fn vectors(name: &str) -> Vec<Value> {
     let path = format!("{}/tests/vectors/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the vectors are in the repository");
     text.lines().map(|line| serde_json::from_str(line).expect("a vector is one line of JSON")).collect()
 }
 
 /// Collects what differs, so that one run shows all of it.
-fn all_equal(name: &str, at_least: usize, check: impl Fn(&Value) -> (Value, Value)) {
+pub(crate) fn all_equal(name: &str, at_least: usize, check: impl Fn(&Value) -> (Value, Value)) {
     let all = vectors(name);
     assert!(all.len() >= at_least, "{} vectors of {name}", all.len());
     let wrong: Vec<String> = all

@@ -1,0 +1,126 @@
+//! The selector: extracted records, filtered, transformed, normalised.
+
+use std::sync::Arc;
+
+use linkspan_core::Result;
+use serde_json::Value;
+
+use super::{Order, Stream};
+use crate::{
+    answer::Answer,
+    component::Component,
+    decode::Decoder,
+    extract::{Extractor, MakeLists},
+    normalize::normalize,
+    record::Record,
+    slice::Slice,
+    template::Condition,
+    transform::Transform,
+    truth::is_true,
+    wiring::Build,
+};
+
+/// What a page's answer holds for the stream.
+pub struct Selector {
+    pub extractor: Extractor,
+    pub decoder: Decoder,
+    filter: Option<Condition>,
+    /// The cursor, where it filters records itself.
+    due: Option<Arc<dyn Order>>,
+    transforms: Vec<Transform>,
+    transforms_first: bool,
+    /// Values are made what the stream's schema says.
+    pub normalises: bool,
+    build: Build,
+}
+
+pub struct Selected {
+    pub records: Vec<Record>,
+    /// What the extractor found, before anything was filtered.
+    pub extracted: usize,
+}
+
+impl Selector {
+    pub fn build(retriever: &Component<'_>, stream: &Stream<'_>, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
+        let component = retriever.required("record_selector")?;
+        let is_client_side = stream.is_client_side_incremental;
+        let filter = component.child("record_filter")?;
+        if let Some(filter) = filter.as_ref().filter(|f| f.kind() != "RecordFilter") {
+            return Err(filter.unknown_kind());
+        }
+        let condition = filter.map(|f| f.condition("condition")).transpose()?.flatten();
+        let extractor = Extractor::build(&component.required("extractor")?, lists, build)?;
+        let decoder = Decoder::build(retriever.child("decoder")?.as_ref())?;
+        if extractor.is_combined() && decoder.is_streaming() {
+            return Err(component
+                .error("a body that is read as it comes can be searched by one extractor only")
+                .fix("use JsonDecoder, XmlDecoder or ZipfileDecoder"));
+        }
+        Ok(Self {
+            extractor,
+            decoder,
+            filter: condition,
+            due: (is_client_side && !stream.is_data_feed).then(|| stream.order.clone()),
+            transforms: stream.component.children("transformations")?.iter().map(Transform::build).collect::<Result<_>>()?,
+            transforms_first: component.flag("transform_before_filtering")?.unwrap_or(is_client_side),
+            normalises: component.field("schema_normalization").is_some_and(|n| n == "Default"),
+            build: build.clone(),
+        })
+    }
+
+    pub async fn select(&self, answer: &Answer, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Selected> {
+        let found = self.extractor.extract(answer, &self.decoder, &self.build).await?;
+        let extracted = found.count;
+        Ok(Selected { records: self.finished(found.records, slice, token, schema)?, extracted })
+    }
+
+    /// Extracted records, made ready to write.
+    pub fn finished(&self, records: Vec<Record>, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Vec<Record>> {
+        let is_plain = self.filter.is_none() && self.due.is_none() && self.transforms.is_empty();
+        let records = if is_plain { records } else { self.refined(records, slice, token)? };
+        Ok(match schema.filter(|s| is_true(s)) {
+            Some(schema) => records.into_iter().map(|record| normal(record, schema)).collect(),
+            None => records,
+        })
+    }
+
+    fn refined(&self, records: Vec<Record>, slice: &Slice, token: &Value) -> Result<Vec<Record>> {
+        let mut kept = Vec::with_capacity(records.len());
+        for record in records {
+            let record = if self.transforms_first { self.transformed(record, slice)? } else { record };
+            if !self.passes(&record, slice, token)? {
+                continue;
+            }
+            kept.push(if self.transforms_first { record } else { self.transformed(record, slice)? });
+        }
+        Ok(kept)
+    }
+
+    fn passes(&self, record: &Record, slice: &Slice, token: &Value) -> Result<bool> {
+        if let Some(order) = &self.due
+            && !order.is_due(record, slice)?
+        {
+            return Ok(false);
+        }
+        let Some(filter) = &self.filter else { return Ok(true) };
+        let value = record.value();
+        filter.eval(&self.build.scope().record(&value).slice(slice).next_page_token(token))
+    }
+
+    fn transformed(&self, record: Record, slice: &Slice) -> Result<Record> {
+        if self.transforms.is_empty() {
+            return Ok(record);
+        }
+        let mut value = record.into_value();
+        for transform in &self.transforms {
+            transform.apply(&mut value, slice, &self.build)?;
+        }
+        Ok(value.into())
+    }
+}
+
+fn normal(record: Record, schema: &Value) -> Record {
+    let mut value = record.into_value();
+    normalize(&mut value, schema);
+    value.into()
+}
