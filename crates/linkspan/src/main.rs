@@ -14,6 +14,7 @@ mod job;
 mod progress;
 mod project;
 mod report;
+mod serve;
 mod settings;
 mod sync;
 mod terminal;
@@ -22,6 +23,7 @@ use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind as Usage};
 use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
+use linkspan_http::Policy;
 
 use crate::{
     cli::{Cli, Common, Project, Verb},
@@ -82,8 +84,8 @@ fn speak(common: &Common) {
     let filter = match (std::env::var("LINKSPAN_LOG"), common.verbose) {
         (Ok(filter), _) => filter,
         (_, 0) => return,
-        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
-        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
+        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_server=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
+        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_server=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let _ = subscriber.try_init();
@@ -99,9 +101,12 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
             clap_complete::generate(shell, &mut Cli::command(), "linkspan", &mut script);
             terminal.out(String::from_utf8_lossy(&script).trim_end());
         }
-        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context()?, terminal))?,
-        Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context()?, terminal.clone())),
-        Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context()?, terminal.clone())),
+        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context(Policy::Open)?, terminal))?,
+        Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
+        Verb::Serve(args) => {
+            return runtime()?.block_on(serve::run(&args, &cli.common, context(serve::policy()?)?, terminal.clone()));
+        }
+        Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context(Policy::Open)?, terminal.clone())),
     }
     Ok(Exit::OK)
 }
@@ -118,14 +123,18 @@ fn project_check(file: &std::path::Path, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-/// What connectors are lent: the real machine, with the failpoints that a test asked for. A person's own command may reach what it names.
-fn context() -> Result<Context> {
+/// What connectors are lent: the real machine, with the failpoints that a test asked for. A person's own command may reach what it names;
+/// a server asks for less.
+fn context(policy: Policy) -> Result<Context> {
     let failpoints = match std::env::var("LINKSPAN_FAILPOINTS") {
         Ok(text) => Failpoints::parse(&text)?,
         Err(_) => Failpoints::default(),
     };
     let mut context = Context::with_failpoints(failpoints);
-    context.http = linkspan_http::client(linkspan_http::Policy::Open, context.clock.clone());
+    if let Policy::Guarded { allow } = &policy {
+        context.net = Arc::new(linkspan_http::GuardedNet::new(context.net, allow.clone()));
+    }
+    context.http = linkspan_http::client(policy, context.clock.clone());
     Ok(context)
 }
 

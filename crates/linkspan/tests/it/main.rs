@@ -4,6 +4,7 @@
 
 mod again;
 mod basics;
+mod hub;
 mod kills;
 mod lattice;
 mod program;
@@ -11,6 +12,7 @@ mod project;
 mod registry;
 mod repair;
 mod secrets;
+mod serve;
 mod stops;
 mod wrong_files;
 mod wrong_postgres;
