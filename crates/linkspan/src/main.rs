@@ -9,10 +9,12 @@ mod demo;
 mod dry;
 mod ends;
 mod errors;
+mod house;
 mod interrupt;
 mod job;
 mod progress;
 mod project;
+mod remote;
 mod report;
 mod serve;
 mod settings;
@@ -28,6 +30,7 @@ use linkspan_http::Policy;
 use crate::{
     cli::{Cli, Common, Project, Verb},
     errors::Exit,
+    remote::Remote,
     terminal::{ColorChoice, OutputChoice, Terminal},
 };
 
@@ -35,15 +38,15 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(Ok(cli)) => cli,
+    let asked = match parse() {
+        Ok(Ok(asked)) => asked,
         Ok(Err(e)) => return usage(&e),
         Err(e) => return ExitCode::from(errors::report(&e, &Terminal::new(OutputChoice::default(), ColorChoice::default())).0),
     };
-    let terminal = Arc::new(Terminal::new(cli.common.output, cli.common.color));
-    speak(&cli.common);
+    let terminal = Arc::new(Terminal::new(asked.common().output, asked.common().color));
+    speak(asked.common());
     tell_of_panics();
-    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| run(cli, &terminal))) {
+    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| asked.run(&terminal))) {
         Ok(Ok(exit)) => exit,
         Ok(Err(e)) => errors::report(&e, &terminal),
         Err(_) => Exit::INTERNAL,
@@ -52,13 +55,38 @@ fn main() -> ExitCode {
 }
 
 /// The command line over the environment over the settings file. `linkspan connect ...` is the same as `linkspan ...`.
-fn parse() -> Result<std::result::Result<Cli, clap::Error>> {
+fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
     let mut args: Vec<_> = std::env::args_os().collect();
     if args.get(1).is_some_and(|first| first == "connect") {
         args.remove(1);
     }
-    let command = settings::with_file(Cli::command())?;
-    Ok(command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)))
+    let operations = linkspan_server::operations();
+    let command = settings::with_file(remote::commands::with_operations(Cli::command(), &operations))?;
+    Ok(command.try_get_matches_from(args).and_then(|matches| match remote::commands::asked(&matches, operations, &remote::stdin_line) {
+        Some((call, below)) => Ok(Asked::Operation(Common::from_arg_matches(&matches)?, Box::new(Remote { call, matches: below }))),
+        None => Cli::from_arg_matches(&matches).map(Asked::Verb),
+    }))
+}
+
+/// What the words mean: a verb of the program's own, or an operation of the table.
+enum Asked {
+    Verb(Cli),
+    Operation(Common, Box<Remote>),
+}
+
+impl Asked {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Verb(cli) => &cli.common,
+            Self::Operation(common, _) => common,
+        }
+    }
+    fn run(self, terminal: &Arc<Terminal>) -> Result<Exit> {
+        match self {
+            Self::Verb(cli) => run(cli, terminal),
+            Self::Operation(common, asked) => runtime()?.block_on(remote::run(*asked, &common, terminal.clone())),
+        }
+    }
 }
 
 /// A panic names its place, not its text: that could hold a row's values.
@@ -98,7 +126,8 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
         Verb::Project(Project::Check { file }) => project_check(&file, terminal)?,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "linkspan", &mut script);
+            let mut command = remote::commands::with_operations(Cli::command(), &linkspan_server::operations());
+            clap_complete::generate(shell, &mut command, "linkspan", &mut script);
             terminal.out(String::from_utf8_lossy(&script).trim_end());
         }
         Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context(Policy::Open)?, terminal))?,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use linkspan_app::{App, Mode, Settings, secrets::Keyring};
+use linkspan_app::{Mode, secrets::Keyring};
 use linkspan_core::{Context, Error, ErrorKind, Result};
 use linkspan_http::{Network, Policy};
 use linkspan_server::{Door, Drained, Listener};
@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::{
     cli::{Common, Serve},
-    ends,
     errors::Exit,
+    house::House,
     interrupt, sync,
     terminal::Terminal,
 };
@@ -33,17 +33,17 @@ pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<
     let stop = interrupt::listen(terminal.clone())?;
     let dir = sync::data_dir(common.data_dir.as_ref())?;
     let store = own(&dir, &context).await?;
-    let settings = Settings { mode, version: env!("CARGO_PKG_VERSION") };
-    let door = Door::new(App::new(store.clone(), ends::registry(), context, settings));
+    let house = House::on(store, context, mode).await?;
+    let door = Door::new(house.app.clone());
     let router = linkspan_server::router(&door, linkspan_server::operations());
     let listener = Listener::bind(address).await?;
-    announce(&terminal, listener.address, &dir);
+    announce(&terminal, listener.address, &dir, house.app.identity.admin.file());
     let until = async {
         stop.wait().await;
         door.halt();
     };
     let drained = listener.serve(router, until, DRAIN).await;
-    store.close().await;
+    house.close().await;
     if let Drained::Cut(connections) = drained {
         terminal.err(&format!("{connections} connections were cut: they did not end within {} s", DRAIN.as_secs()));
     }
@@ -105,15 +105,20 @@ async fn own(dir: &Path, context: &Context) -> Result<Store> {
         .fix("stop that process or wait for it, or serve another --data-dir"))
 }
 
-fn announce(terminal: &Terminal, address: SocketAddr, dir: &Path) {
+fn announce(terminal: &Terminal, address: SocketAddr, dir: &Path, admin_key: Option<&Path>) {
     let url = format!("http://{address}");
     if terminal.json() {
-        return terminal.json_line(&json!({ "event": "serving", "url": url, "data_dir": dir, "version": env!("CARGO_PKG_VERSION") }));
+        return terminal.json_line(&json!({
+            "event": "serving", "url": url, "data_dir": dir, "admin_key_file": admin_key, "version": env!("CARGO_PKG_VERSION") }));
     }
     let paint = terminal.paint_out();
     terminal.out(&format!("{} {}", paint.good("linkspan is serving at"), paint.bold(&url)));
-    terminal.out(&format!("  docs      {url}/docs"));
-    terminal.out(&format!("  data dir  {}", dir.display()));
+    terminal.out(&format!("  docs       {url}/docs"));
+    terminal.out(&format!("  data dir   {}", dir.display()));
+    match admin_key {
+        Some(file) => terminal.out(&format!("  admin key  {}", file.display())),
+        None => terminal.out("  admin key  LINKSPAN_ADMIN_KEY"),
+    }
 }
 
 #[cfg(test)]

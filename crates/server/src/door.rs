@@ -13,7 +13,10 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use http::{HeaderMap, Request, Response, StatusCode, request::Parts};
 use http_body_util::BodyExt;
-use linkspan_app::{Access, App, CallContext, Caller, DEFAULT_PROJECT, Operation, Placeholders, Run};
+use linkspan_app::{
+    Access, App, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Operation, Placeholders, Run,
+    auth::{self, PROJECT_HEADER},
+};
 use linkspan_core::{Error, ErrorKind};
 use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
@@ -29,15 +32,15 @@ use crate::{
     refusal::{Refusal, Result},
 };
 
-/// The header that names the project of a call.
-pub const PROJECT_HEADER: &str = "linkspan-project";
 /// How long a body may take before it must come at [`SLOWEST`].
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes per second below which a body is given up.
 const SLOWEST: u64 = 1 << 10;
 
-const CALLERS: Rate = Rate { burst: 4_000, per_second: 2_000 };
-const STRANGERS: Rate = Rate { burst: 200, per_second: 100 };
+const CALLERS: Rate = Rate::per_second(4_000, 2_000);
+const STRANGERS: Rate = Rate::per_second(200, 100);
+/// Wrong credentials from one address: ten, then one every six seconds.
+const GUESSES: Rate = Rate { burst: 10, every: Duration::from_secs(6) };
 const MOST_CALLERS: usize = 10_000;
 
 /// Where a request came from; lies in its extensions. Calls within the process have none.
@@ -71,6 +74,7 @@ pub struct Door {
     limits: Limits,
     callers: Mutex<Rates>,
     strangers: Mutex<Rates>,
+    guesses: Mutex<Rates>,
     opened: Instant,
     meters: Meters,
     described: OnceLock<Bytes>,
@@ -84,6 +88,7 @@ impl Door {
             limits: Limits::default(),
             callers: Mutex::new(Rates::new(CALLERS, MOST_CALLERS)),
             strangers: Mutex::new(Rates::new(STRANGERS, MOST_CALLERS)),
+            guesses: Mutex::new(Rates::new(GUESSES, MOST_CALLERS)),
             opened: Instant::now(),
             meters: Meters::default(),
             described: OnceLock::new(),
@@ -131,6 +136,7 @@ impl Door {
     async fn pass(&self, row: &Row, path: Vec<(String, String)>, request: Request<Body>) -> Result<Response<Body>> {
         let (parts, body) = request.into_parts();
         self.entered(&parts)?;
+        idempotency_key(text(&parts.headers, "idempotency-key")?)?;
         let context = self.context(&row.operation, &parts).await?;
         row.operation.admit(&context)?;
         if matches!(row.operation.run, Run::Raw(_)) {
@@ -152,9 +158,7 @@ impl Door {
     fn entered(&self, parts: &Parts) -> Result<()> {
         self.limits.head(parts)?;
         match (parts.extensions.get::<Peer>(), parts.extensions.get::<Trusted>()) {
-            (Some(peer), None) if !parts.headers.contains_key(http::header::AUTHORIZATION) => {
-                take(&self.strangers, &peer.0.to_string(), self.opened)
-            }
+            (Some(peer), None) if !has_credentials(&parts.headers) => take(&self.strangers, &peer.0.to_string(), self.opened),
             _ => Ok(()),
         }
     }
@@ -178,21 +182,36 @@ impl Door {
             linkspan_core::Body::Stream(pieces) => Body::from_stream(pieces),
         }))
     }
+    /// Who calls, about which project, with which preconditions. Health and docs are for everybody: what credentials come along with
+    /// a call of them does not matter.
     async fn context(&self, operation: &Operation, parts: &Parts) -> Result<CallContext> {
-        let mut context = match parts.extensions.get::<Trusted>() {
-            Some(Trusted(caller)) => CallContext::new(caller.clone(), project(&parts.headers)?.unwrap_or(DEFAULT_PROJECT)),
-            // Health and docs are for everybody: what credentials come along does not matter.
-            None if operation.access == Access::Anonymous => CallContext::anonymous(),
-            None => {
-                let context = CallContext::new(Caller::anonymous(), project(&parts.headers)?.unwrap_or(DEFAULT_PROJECT));
-                take(&self.callers, &context.caller.id, self.opened)?;
-                context
-            }
-        };
-        context.if_match = text(&parts.headers, http::header::IF_MATCH.as_str())?.map(str::to_owned);
-        context.idempotency_key = idempotency_key(&parts.headers)?;
+        if let Some(Trusted(caller)) = parts.extensions.get() {
+            let project = text(&parts.headers, PROJECT_HEADER)?.unwrap_or(DEFAULT_PROJECT);
+            let mut context = CallContext::new(caller.clone(), project);
+            context.if_match = text(&parts.headers, http::header::IF_MATCH.as_str())?.map(str::to_owned);
+            context.idempotency_key = text(&parts.headers, "idempotency-key")?.map(str::to_owned);
+            return Ok(context);
+        }
+        if operation.access == Access::Anonymous {
+            return Ok(CallContext::anonymous());
+        }
+        let context = auth::authenticate(&self.app, &parts.headers).await.map_err(|e| self.guessed(parts, e))?;
+        if context.caller.kind != CallerKind::Anonymous {
+            take(&self.callers, &context.caller.key(), self.opened)?;
+        }
         Ok(context)
     }
+    /// A wrong credential may be a guess: whoever makes many is told to wait. Right ones pass all the while, so that nobody is locked
+    /// out by a neighbour behind the same address.
+    fn guessed(&self, parts: &Parts, error: Error) -> Refusal {
+        let peer = parts.extensions.get::<Peer>().filter(|_| error.kind() == ErrorKind::AuthFailed);
+        let told = peer.map_or(Ok(()), |peer| take(&self.guesses, &peer.0.to_string(), self.opened));
+        told.err().unwrap_or_else(|| error.into())
+    }
+}
+
+fn has_credentials(headers: &HeaderMap) -> bool {
+    headers.contains_key(http::header::AUTHORIZATION) || headers.contains_key("x-api-key")
 }
 
 fn take(rates: &Mutex<Rates>, caller: &str, since: Instant) -> Result<()> {
@@ -224,17 +243,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str
     value.to_str().map(Some).map_err(|_| Error::new(ErrorKind::ConfigInvalid, "a header is not plain text").with("header", name).into())
 }
 
-fn project(headers: &HeaderMap) -> Result<Option<&str>> {
-    text(headers, PROJECT_HEADER)
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
-    let Some(key) = text(headers, "idempotency-key")? else { return Ok(None) };
-    if key.is_empty() || key.len() > KEY_LENGTH {
+fn idempotency_key(key: Option<&str>) -> Result<()> {
+    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_LENGTH) {
         let error = Error::new(ErrorKind::ConfigInvalid, "the Idempotency-Key is empty or too long").with("limit_bytes", KEY_LENGTH);
         return Err(error.fix("send a UUID, a new one for each new wish").into());
     }
-    Ok(Some(key.to_owned()))
+    Ok(())
 }
 
 fn no_route(parts: &Parts, status: StatusCode) -> Refusal {

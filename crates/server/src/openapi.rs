@@ -82,7 +82,15 @@ fn described(operation: &Operation, components: &mut Components) -> Value {
         item["x-scope"] = json!(scope.as_str());
         item["x-least-role"] = json!(linkspan_app::word(scope.least_role()));
     }
+    if let Some(cli) = operation.cli {
+        item["x-command"] = json!(command(cli.words, cli.positional));
+    }
     item
+}
+
+fn command(words: &str, positional: &[&str]) -> String {
+    let places: String = positional.iter().map(|p| format!(" {}", p.to_uppercase())).collect();
+    format!("linkspan {words}{places}")
 }
 
 fn success(operation: &Operation) -> u16 {

@@ -4,6 +4,7 @@
 
 mod again;
 mod basics;
+mod client;
 mod hub;
 mod kills;
 mod lattice;

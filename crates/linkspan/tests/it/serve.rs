@@ -21,6 +21,17 @@ fn a_server_says_where_it_is_and_answers_there() {
 }
 
 #[test]
+fn the_key_in_the_data_dir_opens_it_and_nothing_else_does() {
+    let place = Place::new();
+    let hub = Hub::start(&place);
+    assert_eq!(hub.get("/v1/auth/me").status, 401);
+    let key = std::fs::read_to_string(place.path("data/admin.key")).unwrap();
+    let bearer = format!("Bearer {}", key.trim());
+    assert_eq!(hub.call("GET", "/v1/auth/me", &[("Authorization", &bearer)], "").json()["installation"], true);
+    assert!(!hub.process.text().contains(key.trim()));
+}
+
+#[test]
 fn a_second_server_on_the_data_dir_refuses_and_names_the_first() {
     let place = Place::new();
     let hub = Hub::start(&place);

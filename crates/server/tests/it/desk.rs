@@ -6,11 +6,14 @@ use axum::{Router, body::Body};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use linkspan_app::{App, Operation, Settings, registry::Registry};
-use linkspan_core::Context;
+use linkspan_core::{Context, Secret};
 use linkspan_server::{Door, router};
 use linkspan_store::Store;
 use serde_json::Value;
 use tower::ServiceExt;
+
+/// The admin key of every desk.
+pub const ADMIN: &str = "an-admin-key-that-only-tests-know-0123456789";
 
 pub struct Desk {
     _folder: tempfile::TempDir,
@@ -43,7 +46,9 @@ impl Desk {
         let folder = tempfile::tempdir().unwrap();
         let context = Context::real();
         let store = Store::open(folder.path(), &context).await.unwrap();
-        let door = Door::new(App::new(store, Registry::of(linkspan_connectors::all()), context, Settings::default()));
+        let settings = Settings { admin_key: Some(Secret::new(ADMIN)), ..Settings::default() };
+        let app = App::open(store, Registry::of(linkspan_connectors::all()), context, settings).await.unwrap();
+        let door = Door::new(app);
         let router = router(&door, operations);
         Self { _folder: folder, door, router }
     }
@@ -52,6 +57,18 @@ impl Desk {
     }
     pub async fn get(&self, path: &str) -> Said {
         self.call(Method::GET, path, &[], "").await
+    }
+    /// As somebody who holds this credential.
+    pub async fn by(&self, credential: &str, method: Method, path: &str, body: &str) -> Said {
+        let bearer = format!("Bearer {credential}");
+        self.call(method, path, &[("authorization", &bearer), ("content-type", "application/json")], body).await
+    }
+    /// A new API key of this role.
+    pub async fn key(&self, role: &str) -> String {
+        let body = format!(r#"{{"name": "{role}", "role": "{role}"}}"#);
+        let said = self.by(ADMIN, Method::POST, "/v1/keys", &body).await;
+        assert_eq!(said.status, 201, "{said:?}");
+        said.json()["key"].as_str().unwrap_or_else(|| panic!("{said:?}")).to_owned()
     }
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Said {
         let request = headers.iter().fold(Request::builder().method(method).uri(path), |r, (name, value)| r.header(*name, *value));

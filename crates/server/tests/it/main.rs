@@ -5,4 +5,5 @@
 mod desk;
 mod documents;
 mod refusals;
+mod rights;
 mod wire;

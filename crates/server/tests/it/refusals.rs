@@ -54,12 +54,15 @@ async fn path_query_and_body_become_one_input() {
     assert_eq!(desk.call(Method::HEAD, "/echo/x", &[], "").await.text, "");
 }
 
+/// Headers, path, body and the status that they get.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str, u16);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_without_quoting_it() {
     let desk = Desk::with(rows()).await;
     let json = ("content-type", "application/json");
     let long = "x".repeat(256);
-    let cases: &[(&[(&str, &str)], &str, &str, u16)] = &[
+    let cases: &[Case<'_>] = &[
         (&[json], "/echo/x", "{\"canary\": 1}", 400),
         (&[json], "/echo/x", "{\"count\": \"canary\"}", 400),
         (&[json], "/echo/x", "[\"canary\"]", 400),
