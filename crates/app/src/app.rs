@@ -1,12 +1,17 @@
 //! What every operation works with.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use linkspan_core::{Context, ErrorKind, Result, Secret};
+use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::{Change, Document, Edit, Store};
 use serde_json::json;
 
-use crate::{caller::DEFAULT_PROJECT, identity::Identity, registry::Registry};
+use crate::{
+    caller::DEFAULT_PROJECT,
+    identity::Identity,
+    registry::Registry,
+    secrets::{Elsewhere, Vault, VaultServer},
+};
 
 /// Cheap to share: made once by the binary, handed to every operation.
 pub struct App {
@@ -16,6 +21,9 @@ pub struct App {
     pub context: Context,
     pub settings: Settings,
     pub identity: Identity,
+    pub vault: Vault,
+    /// What references to secrets reach.
+    pub elsewhere: Elsewhere,
 }
 
 /// What the binary decided.
@@ -26,11 +34,32 @@ pub struct Settings {
     pub version: &'static str,
     /// `LINKSPAN_ADMIN_KEY`; without one a key is made in the data dir.
     pub admin_key: Option<Secret>,
+    /// `CONNECTOR_ENCRYPTION_KEY`: keys separated by commas, the first one encrypts. Development makes one in the data dir.
+    pub encryption_key: Option<Secret>,
+    /// Where `vault://` references are read.
+    pub vault: Option<VaultServer>,
+    pub files: LocalFiles,
+}
+
+/// Which of the machine's files a connector's config may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalFiles {
+    /// A person's own command may read what the person may read.
+    Anywhere,
+    /// Callers over the network reach this folder only; relative paths begin there.
+    Under(PathBuf),
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { mode: Mode::Development, version: env!("CARGO_PKG_VERSION"), admin_key: None }
+        Self {
+            mode: Mode::Development,
+            version: env!("CARGO_PKG_VERSION"),
+            admin_key: None,
+            encryption_key: None,
+            vault: None,
+            files: LocalFiles::Anywhere,
+        }
     }
 }
 
@@ -45,7 +74,12 @@ impl App {
     /// Reads or makes the keys of the data dir and the default project.
     pub async fn open(store: Store, registry: Registry, context: Context, settings: Settings) -> Result<Arc<Self>> {
         let identity = Identity::open(store.dir(), settings.admin_key.as_ref().map(Secret::expose))?;
-        let app = Arc::new(Self { store, registry, context, settings, identity });
+        if settings.mode == Mode::Production && settings.encryption_key.is_none() {
+            return Err(no_key());
+        }
+        let vault = Vault::open(store.clone(), settings.encryption_key.as_ref().map(Secret::expose))?;
+        let elsewhere = Elsewhere::new(&store.dir().join("secrets"), settings.vault.clone(), context.clock.clone());
+        let app = Arc::new(Self { store, registry, context, settings, identity, vault, elsewhere });
         app.make_default_project().await?;
         Ok(app)
     }
@@ -64,4 +98,10 @@ impl App {
             done => done.map(drop),
         }
     }
+}
+
+fn no_key() -> Error {
+    Error::new(ErrorKind::ConfigInvalid, "production needs an encryption key of its own")
+        .with("variable", "CONNECTOR_ENCRYPTION_KEY")
+        .fix("`linkspan keys generate` makes one; keep it apart from the data dir, for secrets cannot be read without it")
 }

@@ -8,7 +8,9 @@ mod app;
 pub mod audit;
 pub mod auth;
 mod caller;
+pub mod catalog;
 mod commit;
+pub mod connectors;
 pub mod health;
 pub mod identity;
 pub mod keys;
@@ -17,12 +19,13 @@ mod operation;
 mod paging;
 pub mod projects;
 pub mod registry;
+pub mod rotation;
 pub mod run;
 pub mod schedule;
 pub mod secrets;
 pub mod users;
 
-pub use app::{App, Mode, Settings};
+pub use app::{App, LocalFiles, Mode, Settings};
 pub use caller::{Access, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope, covers, word};
 pub use commit::{audit_line, once_more};
 pub use moment::{moment, moment_of};
@@ -31,10 +34,20 @@ pub use paging::{Cursor, Page, PageOf};
 
 /// Every operation, in the order they are shown.
 pub fn operations() -> Vec<Operation> {
-    [health::operations(), auth::operations(), projects::operations(), users::operations(), keys::operations(), audit::operations()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        health::operations(),
+        auth::operations(),
+        projects::operations(),
+        users::operations(),
+        keys::operations(),
+        audit::operations(),
+        catalog::operations(),
+        connectors::operations(),
+        rotation::operations(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

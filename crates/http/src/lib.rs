@@ -5,9 +5,11 @@
 
 mod client;
 mod guard;
+mod net;
 mod redirect;
 mod unzip;
 
 pub use client::{Timeouts, client, client_with};
 pub use guard::{Network, Policy};
+pub use net::GuardedNet;
 pub use redirect::{FinalUrl, Redirects};

@@ -66,6 +66,9 @@ pub struct Common {
 pub enum Verb {
     /// Watch rows move: generated data into Parquet and SQLite, then only the changes.
     Demo(Demo),
+    /// Serve the HTTP API and its docs from a data dir.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
     /// Copy or keep copying streams from one system to another.
     #[command(after_help = SYNC_EXAMPLES)]
     Sync(Box<Sync>),
@@ -95,6 +98,30 @@ pub struct Demo {
     /// Where the demo puts everything. What an earlier demo left there is removed first.
     #[arg(long, value_name = "DIR", default_value = "linkspan-demo")]
     pub dir: PathBuf,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  linkspan serve
+  linkspan serve --port 0 --data-dir ./hub
+  CONNECTOR_ENCRYPTION_KEY=... linkspan serve --bind 0.0.0.0
+
+A bind beyond 127.0.0.1 (or LINKSPAN_ENV=production) needs CONNECTOR_ENCRYPTION_KEY. Requests that
+others ask for reach public addresses only, and the networks named in LINKSPAN_EGRESS_ALLOW
+(10.1.0.0/16,192.168.7.7). Ctrl-C and SIGTERM end it cleanly within 30 seconds.";
+
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// The address to listen on: 127.0.0.1 is this machine only.
+    #[arg(long, env = "LINKSPAN_BIND", value_name = "ADDRESS", default_value = "127.0.0.1", hide_env_values = true)]
+    pub bind: String,
+    /// The port; 0 takes a free one and says which [default: 8007].
+    #[arg(long, env = "LINKSPAN_PORT", value_name = "PORT", hide_env_values = true)]
+    pub port: Option<u16>,
+}
+
+impl Serve {
+    pub const PORT: u16 = 8007;
 }
 
 const SYNC_EXAMPLES: &str = "\

@@ -9,12 +9,15 @@ mod demo;
 mod dry;
 mod ends;
 mod errors;
+mod house;
 mod interrupt;
 mod job;
 mod manifest;
 mod progress;
 mod project;
+mod remote;
 mod report;
+mod serve;
 mod settings;
 mod sync;
 mod terminal;
@@ -23,10 +26,12 @@ use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind as Usage};
 use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
+use linkspan_http::Policy;
 
 use crate::{
     cli::{Cli, Common, Project, Verb},
     errors::Exit,
+    remote::Remote,
     terminal::{ColorChoice, OutputChoice, Terminal},
 };
 
@@ -34,15 +39,15 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(Ok(cli)) => cli,
+    let asked = match parse() {
+        Ok(Ok(asked)) => asked,
         Ok(Err(e)) => return usage(&e),
         Err(e) => return ExitCode::from(errors::report(&e, &Terminal::new(OutputChoice::default(), ColorChoice::default())).0),
     };
-    let terminal = Arc::new(Terminal::new(cli.common.output, cli.common.color));
-    speak(&cli.common);
+    let terminal = Arc::new(Terminal::new(asked.common().output, asked.common().color));
+    speak(asked.common());
     tell_of_panics();
-    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| run(cli, &terminal))) {
+    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| asked.run(&terminal))) {
         Ok(Ok(exit)) => exit,
         Ok(Err(e)) => errors::report(&e, &terminal),
         Err(_) => Exit::INTERNAL,
@@ -51,13 +56,38 @@ fn main() -> ExitCode {
 }
 
 /// The command line over the environment over the settings file. `linkspan connect ...` is the same as `linkspan ...`.
-fn parse() -> Result<std::result::Result<Cli, clap::Error>> {
+fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
     let mut args: Vec<_> = std::env::args_os().collect();
     if args.get(1).is_some_and(|first| first == "connect") {
         args.remove(1);
     }
-    let command = settings::with_file(Cli::command())?;
-    Ok(command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)))
+    let operations = linkspan_server::operations();
+    let command = settings::with_file(remote::commands::with_operations(Cli::command(), &operations))?;
+    Ok(command.try_get_matches_from(args).and_then(|matches| match remote::commands::asked(&matches, operations, &remote::stdin_line) {
+        Some((call, below)) => Ok(Asked::Operation(Common::from_arg_matches(&matches)?, Box::new(Remote { call, matches: below }))),
+        None => Cli::from_arg_matches(&matches).map(Asked::Verb),
+    }))
+}
+
+/// What the words mean: a verb of the program's own, or an operation of the table.
+enum Asked {
+    Verb(Cli),
+    Operation(Common, Box<Remote>),
+}
+
+impl Asked {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Verb(cli) => &cli.common,
+            Self::Operation(common, _) => common,
+        }
+    }
+    fn run(self, terminal: &Arc<Terminal>) -> Result<Exit> {
+        match self {
+            Self::Verb(cli) => run(cli, terminal),
+            Self::Operation(common, asked) => runtime()?.block_on(remote::run(*asked, &common, terminal.clone())),
+        }
+    }
 }
 
 /// A panic names its place, not its text: that could hold a row's values.
@@ -83,8 +113,8 @@ fn speak(common: &Common) {
     let filter = match (std::env::var("LINKSPAN_LOG"), common.verbose) {
         (Ok(filter), _) => filter,
         (_, 0) => return,
-        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
-        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
+        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_server=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
+        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_server=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let _ = subscriber.try_init();
@@ -97,13 +127,17 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
         Verb::Project(Project::Check { file }) => project_check(&file, terminal)?,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "linkspan", &mut script);
+            let mut command = remote::commands::with_operations(Cli::command(), &linkspan_server::operations());
+            clap_complete::generate(shell, &mut command, "linkspan", &mut script);
             terminal.out(String::from_utf8_lossy(&script).trim_end());
         }
-        Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context()?)),
-        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context()?, terminal))?,
-        Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context()?, terminal.clone())),
-        Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context()?, terminal.clone())),
+        Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context(Policy::Open)?)),
+        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context(Policy::Open)?, terminal))?,
+        Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
+        Verb::Serve(args) => {
+            return runtime()?.block_on(serve::run(&args, &cli.common, context(serve::policy()?)?, terminal.clone()));
+        }
+        Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context(Policy::Open)?, terminal.clone())),
     }
     Ok(Exit::OK)
 }
@@ -120,14 +154,18 @@ fn project_check(file: &std::path::Path, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-/// What connectors are lent: the real machine, with the failpoints that a test asked for. A person's own command may reach what it names.
-fn context() -> Result<Context> {
+/// What connectors are lent: the real machine, with the failpoints that a test asked for. A person's own command may reach what it names;
+/// a server asks for less.
+fn context(policy: Policy) -> Result<Context> {
     let failpoints = match std::env::var("LINKSPAN_FAILPOINTS") {
         Ok(text) => Failpoints::parse(&text)?,
         Err(_) => Failpoints::default(),
     };
     let mut context = Context::with_failpoints(failpoints);
-    context.http = linkspan_http::client(linkspan_http::Policy::Open, context.clock.clone());
+    if let Policy::Guarded { allow } = &policy {
+        context.net = Arc::new(linkspan_http::GuardedNet::new(context.net, allow.clone()));
+    }
+    context.http = linkspan_http::client(policy, context.clock.clone());
     Ok(context)
 }
 

@@ -151,7 +151,7 @@ impl Mover {
 }
 
 /// Where this user's positions, runs and logs are.
-fn data_dir(asked: Option<&PathBuf>) -> Result<PathBuf> {
+pub fn data_dir(asked: Option<&PathBuf>) -> Result<PathBuf> {
     if let Some(dir) = asked {
         return Ok(dir.clone());
     }

@@ -11,6 +11,8 @@ use crate::refusal::{Refusal, Result};
 pub const JSON_DEPTH: usize = 127;
 /// The most that one page of a list holds.
 pub const PAGE_SIZE: u64 = 1_000;
+/// The longest `Idempotency-Key`.
+pub const KEY_LENGTH: usize = 255;
 /// What a page holds when nobody says.
 pub const PAGE_SIZE_UNASKED: u64 = 100;
 
@@ -35,7 +37,12 @@ impl Limits {
         self.uri(&parts.uri)?;
         self.header_sizes(&parts.headers)?;
         framing(&parts.headers)?;
-        match declared_length(&parts.headers)? {
+        declared_length(&parts.headers).map(drop)
+    }
+
+    /// Refuses a body by what it says of its own length. Streams that an operation reads itself have limits of their own.
+    pub fn declared(&self, headers: &HeaderMap) -> Result<()> {
+        match declared_length(headers)? {
             Some(length) if length > self.body_bytes as u64 => Err(self.too_large()),
             _ => Ok(()),
         }
@@ -115,9 +122,13 @@ pub fn page_size(asked: Option<u64>) -> Result<u64> {
 /// Two ways to say where a body ends are one too many: a proxy in front may believe the other.
 fn framing(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-        return Err(Error::new(ErrorKind::ConfigInvalid, "Content-Length and Transfer-Encoding exclude each other").into());
+        return Err(two_ends());
     }
     Ok(())
+}
+
+pub fn two_ends() -> Refusal {
+    Error::new(ErrorKind::ConfigInvalid, "Content-Length and Transfer-Encoding exclude each other").into()
 }
 
 fn declared_length(headers: &HeaderMap) -> Result<Option<u64>> {
@@ -206,8 +217,9 @@ mod tests {
     #[test]
     fn a_body_that_admits_to_be_too_large_is_refused_unread() {
         let limits = Limits::default();
-        limits.head(&head(|r| r.header("content-length", "2097152"))).expect("just fits");
-        assert_eq!(status(limits.head(&head(|r| r.header("content-length", "2097153")))), 413);
+        let declared = |length: &str| limits.declared(&head(|r| r.header("content-length", length)).headers);
+        declared("2097152").expect("just fits");
+        assert_eq!(status(declared("2097153")), 413);
     }
     #[test]
     fn a_body_that_lies_about_its_length_is_cut_off() {

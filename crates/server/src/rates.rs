@@ -6,11 +6,17 @@ use linkspan_core::{Error, ErrorKind, Retry};
 
 use crate::refusal::Result;
 
-/// What a caller may do: `burst` at once, `per_second` in the long run. Both are at least 1.
+/// What a caller may do: `burst` at once (at least 1), and one more `every` so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub burst: u32,
-    pub per_second: u32,
+    pub every: Duration,
+}
+
+impl Rate {
+    pub const fn per_second(burst: u32, per_second: u32) -> Self {
+        Self { burst, every: Duration::from_nanos(1_000_000_000 / per_second as u64) }
+    }
 }
 
 /// The callers of late and what they have left. Time is the caller's: since any fixed moment, never going back.
@@ -24,13 +30,13 @@ pub struct Rates {
 
 impl Rates {
     pub fn new(rate: Rate, most_callers: usize) -> Self {
-        let rate = Rate { burst: rate.burst.max(1), per_second: rate.per_second.max(1) };
+        let rate = Rate { burst: rate.burst.max(1), every: rate.every.max(Duration::from_nanos(1)) };
         Self { rate, most_callers: most_callers.max(1), full_at: HashMap::new() }
     }
 
     /// Takes one request of `caller`, or says when the next one is welcome. A refused request costs nothing.
     pub fn take(&mut self, caller: &str, now: Duration) -> Result<()> {
-        let cost = Duration::from_secs(1) / self.rate.per_second;
+        let cost = self.rate.every;
         let full_at = self.full_at.get(caller).copied().unwrap_or(now).max(now) + cost;
         let wait = (full_at - now).saturating_sub(cost * self.rate.burst);
         if !wait.is_zero() {
@@ -60,7 +66,7 @@ fn too_many(message: &'static str, wait: Duration) -> crate::refusal::Refusal {
 mod tests {
     use super::*;
 
-    const SLOW: Rate = Rate { burst: 3, per_second: 2 };
+    const SLOW: Rate = Rate::per_second(3, 2);
     fn at(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }

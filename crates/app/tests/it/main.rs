@@ -1,6 +1,10 @@
 //! The operations over a real store: nothing here is mocked but the clock.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking")]
 
 mod auth;
+mod connectors;
+mod printed;
 mod rig;
+mod rotation;
+mod secrets;

@@ -10,10 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use base64::Engine;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use linkspan_app::{App, CallContext, Operation, Reply, Settings, auth, operations, registry::Registry};
-use linkspan_core::{Clock, Context, Error, ErrorKind, Result, SystemClock};
+use linkspan_core::{Checked, Clock, Connector, ConnectorType, Context, Error, ErrorKind, Result, Role, Secret, Spec, SystemClock};
 use linkspan_store::Store;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub struct Rig {
@@ -26,6 +29,10 @@ pub struct Rig {
 impl Rig {
     pub async fn new() -> Self {
         Self::with(Registry::of(vec![]), Settings::default()).await
+    }
+    /// With the native connector types, and one whose vendor is a word.
+    pub async fn real() -> Self {
+        Self::with(types(), Settings::default()).await
     }
     pub async fn with(registry: Registry, settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -76,6 +83,50 @@ pub async fn open(dir: &Path, clock: Arc<Shifted>, registry: Registry, settings:
     let context = Context { clock, ..Context::real() };
     let store = Store::open(dir, &context).await?;
     App::open(store, registry, context, settings).await
+}
+
+/// The native types, and `vendor`: a service that takes keys that begin with `good-key` and repeats every other one in its refusal.
+pub fn types() -> Registry {
+    let mut all = linkspan_connectors::all();
+    let spec = Spec { name: "vendor".into(), title: "Vendor".into(), roles: vec![Role::Source], ..Spec::empty() };
+    all.push(ConnectorType::new(spec, |config: VendorConfig, _| Ok(Vendor(config))));
+    Registry::of(all)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct VendorConfig {
+    api_key: Secret,
+    #[serde(default)]
+    #[allow(dead_code, reason = "a plain field")]
+    host: Option<String>,
+}
+
+struct Vendor(VendorConfig);
+
+#[async_trait]
+impl Connector for Vendor {
+    async fn check(&self) -> Result<Checked> {
+        let key = self.0.api_key.expose();
+        if key.starts_with("good-key") {
+            return Ok(Checked { server_version: Some("vendor 1".into()), streams: Some(3), ..Checked::default() });
+        }
+        let encoded = base64::prelude::BASE64_STANDARD.encode(format!("user:{key}"));
+        Err(Error::new(ErrorKind::AuthFailed, format!("the vendor does not know {key}"))
+            .with("header", encoded)
+            .fix(format!("check {key}"))
+            .because(std::io::Error::other(key.to_owned())))
+    }
+}
+
+/// The address of a real server, or a line that says what is skipped; under CI it must be there.
+pub fn postgres(test: &str) -> Option<String> {
+    let url = std::env::var("LINKSPAN_TEST_POSTGRES_URL").ok();
+    if url.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{test} needs LINKSPAN_TEST_POSTGRES_URL");
+        eprintln!("skipped {test}: LINKSPAN_TEST_POSTGRES_URL is not set");
+    }
+    url
 }
 
 pub fn kind(e: &Error) -> ErrorKind {

@@ -9,6 +9,7 @@ fn every_verbs_help_has_examples() {
         &["--help"][..],
         &["sync", "--help"],
         &["demo", "--help"],
+        &["serve", "--help"],
         &["catalog", "--help"],
         &["connectors", "--help"],
         &["completions", "--help"],

@@ -4,6 +4,8 @@
 
 mod again;
 mod basics;
+mod client;
+mod hub;
 mod kills;
 mod lattice;
 mod program;
@@ -11,6 +13,7 @@ mod project;
 mod registry;
 mod repair;
 mod secrets;
+mod serve;
 mod stops;
 mod wrong_files;
 mod wrong_postgres;

@@ -107,12 +107,19 @@ async fn update(sql: &mut dyn Sql, document: Document, if_version: u64, links: O
 }
 
 async fn delete(sql: &mut dyn Sql, id: Uuid, if_version: Option<u64>) -> Result<()> {
+    const NEEDED: &str = "select 1 from secrets where data_key = $1 limit 1";
     const DELETE: &str = "delete from documents where id = $1";
     const HISTORIES: &str = "delete from entries where about = $1 and kind <> $2";
     if let Some(version) = if_version
         && by_id(sql, id).await?.is_some_and(|d| d.version != version)
     {
         return Err(stale(id));
+    }
+    // A key that secrets lie under stays: they would be lost with it.
+    if !sql.query(NEEDED, &[id.to_string().into()]).await?.is_empty() {
+        return Err(Error::new(ErrorKind::Conflict, "secrets still lie under this key")
+            .with("id", id)
+            .fix("move them to another key first"));
     }
     // Links and secret go with it by the tables' own rules.
     sql.execute(DELETE, &[id.to_string().into()]).await?;

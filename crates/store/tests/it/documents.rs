@@ -231,6 +231,20 @@ pub async fn a_secret_is_kept_set_turned_and_removed(desk: &Desk) {
     assert_eq!(update(4, SecretEdit::Remove).await, None);
 }
 
+pub async fn a_data_key_with_secrets_under_it_stays(desk: &Desk) {
+    let seat = desk.open().await;
+    let store = &seat.store;
+    let key = put(store, Document { kind: "data_key".into(), name: None, ..doc("", "") }).await;
+    let sealed = Sealed { data_key: key.id, token: "t".into() };
+    let document = doc("p", "a");
+    let made = Edit::Insert { document: document.clone(), links: vec![], secret: Some(sealed) };
+    store.change(Change::new(5).edit(made).edit(Edit::Expect { id: key.id, version: 1 })).await.unwrap();
+    assert_eq!(store.change(Change::new(6).edit(Edit::delete(&key))).await.unwrap_err().kind(), ErrorKind::Conflict);
+    store.change(Change::new(6).edit(Edit::delete(&document)).edit(Edit::delete(&key))).await.unwrap();
+    let late = Change::new(7).edit(Edit::insert(doc("p", "b"))).edit(Edit::Expect { id: key.id, version: 1 });
+    assert_eq!(store.change(late).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
 /// What a thief of the data dir would look for.
 fn files_hold(desk: &Desk, text: &str) -> bool {
     let files = std::fs::read_dir(desk.path()).unwrap().map(|f| f.unwrap().path()).filter(|p| p.is_file());

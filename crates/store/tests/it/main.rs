@@ -81,5 +81,6 @@ suite!(documents: documents_as_owner, documents_through_the_socket:
     a_deleted_document_takes_its_secret_and_history_but_not_its_audit,
     a_history_keeps_its_newest,
     a_secret_is_kept_set_turned_and_removed,
+    a_data_key_with_secrets_under_it_stays,
     an_erased_secret_is_in_no_file,
 );

@@ -1,0 +1,117 @@
+//! A stored connector, ready to be opened: its secrets read, what lies elsewhere fetched, what forbids its use said.
+
+use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_store::{Change, Document, Edit};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    Connector,
+    config::{masked, references, whole},
+    files::fence,
+    find_in,
+};
+use crate::{
+    app::App,
+    run::Endpoint,
+    secrets::{Redactor, Values},
+};
+
+/// A connector that may be used now.
+pub struct Opened {
+    pub document: Document,
+    pub connector: Connector,
+    pub endpoint: Endpoint,
+    /// Takes its secrets out of whatever is told about it.
+    pub redactor: Redactor,
+}
+
+/// By id or name. `Conflict` for one that is disabled or has no credentials yet, `DataInvalid` for one whose credentials cannot be
+/// read, an error that names the reference for a secret elsewhere that cannot be had.
+pub async fn opened(app: &App, project: &str, key: &str) -> Result<Opened> {
+    let (document, connector) = find_in(app, project, key).await?;
+    open(app, document, connector).await
+}
+
+/// The same, for those who only run it.
+pub async fn endpoint(app: &App, project: &str, key: &str) -> Result<(Document, Endpoint)> {
+    opened(app, project, key).await.map(|o| (o.document, o.endpoint))
+}
+
+pub(super) async fn open(app: &App, document: Document, connector: Connector) -> Result<Opened> {
+    let name = document.name.clone().unwrap_or_default();
+    refuse_unusable(&connector, &name)?;
+    let kind = app.registry.named(&connector.kind, ErrorKind::Unsupported).map_err(|e| e.with("connector", &name))?.clone();
+    let secrets = secrets(app, &document, &connector).await.map_err(|e| e.with("connector", &name))?;
+    let schema = kind.config_schema();
+    let redactor = Redactor::of(&secrets);
+    let config = ready(app, &schema, &connector, secrets).map_err(|e| e.with("connector", &name))?;
+    Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor })
+}
+
+fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {
+    if !connector.enabled {
+        return Err(Error::new(ErrorKind::Conflict, "the connector is disabled")
+            .with("connector", name)
+            .fix(format!("linkspan connectors enable '{name}'")));
+    }
+    if !connector.missing.is_empty() {
+        return Err(Error::new(ErrorKind::Conflict, "the connector has no credentials yet")
+            .with("connector", name)
+            .with("status", "needs_credentials")
+            .with("missing", connector.missing.join(", "))
+            .fix(format!("linkspan connectors credentials '{name}' --input '{{\"{}\": \"...\"}}'", connector.missing[0])));
+    }
+    Ok(())
+}
+
+/// What a type opens: path fenced, schemas limited.
+pub(super) fn ready(app: &App, schema: &Value, connector: &Connector, secrets: Values) -> Result<Value> {
+    let mut config = whole(&connector.config, &secrets);
+    fence(&mut config, &app.settings.files)?;
+    let limits = schema["properties"].get("schemas").is_some() && !connector.output_schemas.is_empty();
+    if limits && let Some(fields) = config.as_object_mut() {
+        fields.insert("schemas".into(), json!(connector.output_schemas));
+    }
+    if let (Some(pull), true, Some(fields)) = (&connector.pull, schema["properties"].get("query").is_some(), config.as_object_mut()) {
+        fields.insert("query".into(), json!(pull.query));
+        if let (Some(entity), true) = (&pull.entity_type, schema["properties"].get("query_name").is_some()) {
+            fields.insert("query_name".into(), json!(entity));
+        }
+    }
+    Ok(config)
+}
+
+/// The secrets of the vault and of elsewhere. One that cannot be read marks the connector, so that everybody sees why.
+async fn secrets(app: &App, document: &Document, connector: &Connector) -> Result<Values> {
+    let mut values = match stored(app, document, connector).await {
+        Err(e) if e.kind() == ErrorKind::DataInvalid => {
+            mark_unreadable(app, document.id).await;
+            return Err(e.with("status", "credential_unreadable"));
+        }
+        read => read?,
+    };
+    let schema = app.registry.named(&connector.kind, ErrorKind::Unsupported)?.config_schema();
+    for (field, reference) in references(&schema, &connector.config)? {
+        let value = app.elsewhere.read(&reference).await.map_err(|e| e.with("field", &field))?;
+        values.insert(field, value.into());
+    }
+    Ok(values)
+}
+
+/// Every masked field has its secret, or none is handed out: a mask must never be taken for a password.
+pub(super) async fn stored(app: &App, document: &Document, connector: &Connector) -> Result<Values> {
+    let values = app.vault.values(document.id).await?;
+    match masked(&connector.config).into_iter().find(|f| !values.contains_key(f)) {
+        None => Ok(values),
+        Some(field) => {
+            Err(Error::new(ErrorKind::DataInvalid, "a stored secret is gone").with("field", field).fix("save the credentials again"))
+        }
+    }
+}
+
+async fn mark_unreadable(app: &App, id: Uuid) {
+    let merge = json!({ "status": "credential_unreadable", "last_check_ms": app.now_ms() });
+    // What it is marked for is told to the caller anyway.
+    app.store.change(Change::new(app.now_ms()).edit(Edit::Observe { id, merge })).await.ok();
+}

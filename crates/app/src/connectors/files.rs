@@ -1,0 +1,79 @@
+//! Which local files a config may name when the caller is not the person at this machine.
+
+use std::path::{Component, Path, PathBuf};
+
+use linkspan_core::{Error, ErrorKind, Result};
+use serde_json::Value;
+
+use crate::app::LocalFiles;
+
+/// Makes the config's path absolute under the folder that callers reach; refuses one that leads out of it.
+pub fn fence(config: &mut Value, files: &LocalFiles) -> Result<()> {
+    let LocalFiles::Under(root) = files else { return Ok(()) };
+    let Some(Value::String(path)) = config.get_mut("path") else { return Ok(()) };
+    if path.contains("://") {
+        return Ok(());
+    }
+    if path.as_str() == "-" || path.starts_with("stdout:") {
+        return Err(outside().fix("a server's connector has no standard output; name a file"));
+    }
+    let wanted = flat(&root.join(Path::new(path.as_str())));
+    let inside = wanted.filter(|w| w.starts_with(root) && real(w).starts_with(real(root)));
+    let inside = inside.ok_or_else(|| outside().fix(format!("put the files under {} and name them from there", root.display())))?;
+    *path = inside.display().to_string();
+    Ok(())
+}
+
+fn outside() -> Error {
+    Error::new(ErrorKind::PermissionDenied, "the path lies outside of the folder that connectors of this server may use")
+        .with("field", "path")
+}
+
+/// Without `.`; nothing when a `..` is in it.
+fn flat(path: &Path) -> Option<PathBuf> {
+    let clean = path.components().filter(|c| *c != Component::CurDir);
+    clean.map(|c| (c != Component::ParentDir).then_some(c)).collect()
+}
+
+/// Where it really is: links followed as far as it exists. A pattern does not exist, its folder does.
+fn real(path: &Path) -> PathBuf {
+    let mut rest = Vec::new();
+    let mut there = path;
+    loop {
+        if let Ok(found) = there.canonicalize() {
+            return rest.iter().rev().fold(found, |path, part| path.join(part));
+        }
+        let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else { return path.to_owned() };
+        rest.push(name);
+        there = parent;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_stays_in_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("files");
+        std::fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink(dir.path(), root.join("out")).unwrap();
+        let files = LocalFiles::Under(root.clone());
+        let fenced = |path: &str| {
+            let mut config = json!({"path": path});
+            fence(&mut config, &files).map(|()| config["path"].as_str().unwrap().to_owned())
+        };
+        for (path, inside) in [("a.csv", "a.csv"), ("./new/*.csv", "new/*.csv"), (root.join("b").to_str().unwrap(), "b")] {
+            assert_eq!(fenced(path).unwrap(), root.join(inside).display().to_string());
+        }
+        assert_eq!(fenced("s3://bucket/x").unwrap(), "s3://bucket/x");
+        for path in ["/etc/passwd", "../linkspan.db", "a/../../x", "out/linkspan.db", "-", "stdout:x", "/"] {
+            assert_eq!(fenced(path).unwrap_err().kind(), ErrorKind::PermissionDenied, "{path}");
+        }
+        let mut any = json!({"path": "/etc/passwd"});
+        assert!(fence(&mut any, &LocalFiles::Anywhere).is_ok());
+    }
+}

@@ -1,0 +1,193 @@
+//! Takes secrets out of texts by their value, in every spelling that systems repeat them in.
+
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
+use linkspan_core::{Error, MASK};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::vault::Values;
+
+/// Shorter ones are words of any text.
+const SHORTEST: usize = 4;
+
+/// Knows the spellings of a connector's secrets. Never printed.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    /// Longest first, so that a part of a spelling does not spoil the whole.
+    needles: Vec<Zeroizing<String>>,
+}
+
+impl Redactor {
+    pub fn of(values: &Values) -> Self {
+        let mut texts = Vec::new();
+        values.values().for_each(|v| collect(v, &mut texts));
+        let mut needles: Vec<_> = texts.iter().flat_map(|t| spellings(t)).map(Zeroizing::new).collect();
+        needles.sort_by_key(|n| std::cmp::Reverse(n.len()));
+        needles.dedup();
+        Self { needles }
+    }
+    pub fn text(&self, text: &str) -> String {
+        self.needles.iter().fold(text.to_owned(), |text, needle| text.replace(needle.as_str(), MASK))
+    }
+    pub fn value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.text(&text)),
+            Value::Array(all) => all.into_iter().map(|v| self.value(v)).collect(),
+            Value::Object(fields) => fields.into_iter().map(|(k, v)| (self.text(&k), self.value(v))).collect(),
+            other => other,
+        }
+    }
+    /// The same error without the secrets and without its causes, which are others' words.
+    pub fn error(&self, e: &Error) -> Error {
+        let mut clean = Error::new(e.kind(), self.text(e.message())).retry(e.retry_hint());
+        if let Some(fix) = e.suggested_fix() {
+            clean = clean.fix(self.text(fix));
+        }
+        if let Some(docs) = e.docs_url() {
+            clean = clean.docs(docs.to_owned());
+        }
+        e.context().iter().fold(clean, |clean, (key, value)| clean.with(key, self.text(value)))
+    }
+}
+
+/// Every secret text in a value; of a URL its password too, which systems repeat without the rest.
+fn collect(value: &Value, texts: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(password) = password_of(text) {
+                texts.push(percent_decoded(password));
+                texts.push(password.to_owned());
+            }
+            texts.push(text.clone());
+        }
+        Value::Array(all) => all.iter().for_each(|v| collect(v, texts)),
+        Value::Object(fields) => fields.values().for_each(|v| collect(v, texts)),
+        Value::Number(n) => texts.push(n.to_string()),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+fn password_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let end = rest.find('/').unwrap_or(rest.len());
+    let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'))?;
+    rest[..at].split_once(':').map(|(_, password)| password)
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        let pair = || {
+            let mut ahead = bytes.clone();
+            let (high, low) = ((ahead.next()? as char).to_digit(16)?, (ahead.next()? as char).to_digit(16)?);
+            u8::try_from(high * 16 + low).ok()
+        };
+        match (b, if b == b'%' { pair() } else { None }) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                bytes.nth(1);
+            }
+            _ => out.push(b),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn spellings(secret: &str) -> Vec<String> {
+    if secret.len() < SHORTEST {
+        return vec![];
+    }
+    let percent = |keep: fn(u8) -> bool, upper: bool| -> String {
+        let spell = |b: u8| match (keep(b), upper) {
+            (true, _) => (b as char).to_string(),
+            (_, true) => format!("%{b:02X}"),
+            (_, false) => format!("%{b:02x}"),
+        };
+        secret.bytes().map(spell).collect()
+    };
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    let alphanumeric = |b: u8| b.is_ascii_alphanumeric();
+    let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
+    let json = serde_json::to_string(secret).unwrap_or_default();
+    let mut all = vec![
+        secret.to_owned(),
+        percent(unreserved, true),
+        percent(unreserved, false),
+        percent(alphanumeric, true),
+        percent(unreserved, true).replace("%20", "+"),
+        hex.to_uppercase(),
+        hex,
+        json.trim_matches('"').to_owned(),
+    ];
+    all.extend((0..3).flat_map(|shift| base64_at(secret, shift)));
+    all.retain(|s| s.len() >= SHORTEST);
+    all
+}
+
+/// The part of a base64 text that the secret alone decides when it starts `shift` bytes after a group of three: `user:secret` is such.
+fn base64_at(secret: &str, shift: usize) -> [String; 2] {
+    let mut bytes = vec![0; shift];
+    bytes.extend_from_slice(secret.as_bytes());
+    let first = (shift * 8).div_ceil(6);
+    let last = bytes.len() * 8 / 6;
+    [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)]
+        .map(|text| text.get(first..last).unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use linkspan_core::ErrorKind;
+    use serde_json::json;
+
+    use super::*;
+
+    fn redactor(value: Value) -> Redactor {
+        Redactor::of(&Values::from_iter([("x".to_owned(), value)]))
+    }
+
+    /// Those that are published; elsewhere there may be more.
+    fn vectors() -> Vec<Value> {
+        let Some(shared) = std::env::var_os("LINKSPAN_SHARED") else { return vec![] };
+        let sets = std::fs::read_dir(std::path::Path::new(&shared).join("vectors")).into_iter().flatten().flatten();
+        let texts = sets.filter_map(|set| std::fs::read_to_string(set.path().join("redaction.json")).ok());
+        texts.flat_map(|text| serde_json::from_str::<Vec<Value>>(&text).unwrap()).collect()
+    }
+
+    #[test]
+    fn no_spelling_of_a_vectors_secret_survives() {
+        for vector in vectors() {
+            let redactor = redactor(vector["secret"].clone());
+            for needle in vector["must_not_appear"].as_array().unwrap() {
+                let needle = needle.as_str().unwrap();
+                let shown = redactor.text(&format!("before {needle} after"));
+                assert!(!shown.contains(needle) && shown.starts_with("before "), "{}: {shown}", vector["name"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_goes_in_every_spelling_and_with_any_user_before_it() {
+        let secret = "p&ss w/rd+\"é";
+        let redactor = redactor(json!(secret));
+        let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
+        let mut texts = vec![secret.to_owned(), hex, serde_json::to_string(secret).unwrap(), "p%26ss%20w%2Frd%2B%22%C3%A9".into()];
+        texts.extend(["a", "ab", "abc"].map(|user| base64::prelude::BASE64_STANDARD.encode(format!("{user}:{secret}"))));
+        for text in texts {
+            assert!(redactor.text(&format!("x {text} y")).contains(MASK), "{text}");
+        }
+        assert_eq!(redactor.text("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn a_urls_password_goes_without_its_url() {
+        let redactor = redactor(json!("postgres://u:p%40ssword@h/db"));
+        let e =
+            Error::new(ErrorKind::AuthFailed, "p@ssword is wrong").with("given", "p%40ssword").because(std::io::Error::other("p@ssword"));
+        let clean = redactor.error(&e);
+        assert!(!format!("{clean:?}{}", clean.to_json()).contains("ssword"), "{clean:?}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The commands that call operations, read from their table: a new operation is a new command.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use linkspan_app::{Cli, Face, Operation};
+use linkspan_core::{Error, ErrorKind, Result};
+use serde_json::{Map, Value};
+
+use super::{
+    at,
+    fields::{Field, Kind},
+};
+
+/// The whole input as JSON, for what no option can say.
+const INPUT: &str = "in_whole";
+
+/// One operation that was asked for on the command line.
+pub struct Call {
+    pub operation: Operation,
+    pub input: Value,
+}
+
+/// The command line with a command for every operation that has one and is not written by hand.
+pub fn with_operations(mut command: Command, operations: &[Operation]) -> Command {
+    for (operation, cli) in operations.iter().filter_map(|o| Some((o, o.cli?))).filter(|(o, _)| o.has(Face::Cli)) {
+        let words: Vec<&'static str> = cli.words.split(' ').collect();
+        command = placed(command, &words, &|word| leaf(word, operation, cli));
+    }
+    command
+}
+
+fn placed(command: Command, words: &[&'static str], leaf: &dyn Fn(&'static str) -> Command) -> Command {
+    let Some((first, rest)) = words.split_first() else { return command };
+    match (command.find_subcommand(first).is_some(), rest.is_empty()) {
+        // Written by hand: it has more to do than to call.
+        (true, true) => command,
+        (false, true) => command.subcommand(leaf(first)),
+        (true, false) => command.mut_subcommand(first, |below| placed(below, rest, leaf)),
+        (false, false) => {
+            let group = Command::new(*first).about(about(first)).subcommand_required(true).arg_required_else_help(true);
+            command.subcommand(placed(group, rest, leaf))
+        }
+    }
+}
+
+fn about(noun: &str) -> &'static str {
+    match noun {
+        "auth" => "Sign in, and who may do what",
+        "users" => "The people of the installation",
+        "projects" => "The projects that everything belongs to",
+        "keys" => "Keys: of the API, of secrets at rest",
+        "connections" => "What flows from where to where, and when",
+        "runs" => "The runs of connections",
+        "audit" => "Who did what",
+        _ => "More of the operations",
+    }
+}
+
+fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
+    let example = format!("The same over HTTP: {} {}", operation.method, operation.path);
+    let mut command = Command::new(word).about(operation.doc).after_help(example);
+    let fields = Field::of(operation);
+    for (i, name) in cli.positional.iter().enumerate() {
+        if let Some(field) = fields.iter().find(|f| f.name == *name) {
+            let value_name = field.name.to_uppercase();
+            let arg = Arg::new(field.id()).value_name(value_name).required(field.required).index(i + 1).help(field.doc.clone());
+            command = command.arg(arg);
+        }
+    }
+    for field in fields.iter().filter(|f| !cli.positional.contains(&f.name.as_str())) {
+        command = command.arg(option(field));
+    }
+    let has_whole =
+        fields.len() > cli.positional.len() && operation.method != http::Method::GET && operation.method != http::Method::DELETE;
+    if has_whole {
+        let help = "The request's fields as one JSON object, @FILE or - for stdin; options win over it";
+        command = command.arg(Arg::new(INPUT).long("input").value_name("JSON").help(help));
+    }
+    command.args(at::args())
+}
+
+fn option(field: &Field) -> Arg {
+    let arg = Arg::new(field.id()).long(field.long()).help(field.doc.clone());
+    match &field.kind {
+        Kind::Boolean => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("true|false"),
+        Kind::List(_) => arg.action(ArgAction::Append).value_delimiter(',').value_name("VALUE,.."),
+        Kind::Object => arg.action(ArgAction::Append).value_name("JSON | FIELD=VALUE"),
+        Kind::Scalar(_) => arg.value_name("VALUE"),
+        Kind::Secret => arg.value_name("VALUE | @FILE | -"),
+    }
+}
+
+/// The operation that these words mean, with its input; nothing when they mean a verb written by hand.
+pub fn asked(matches: &ArgMatches, operations: Vec<Operation>, stdin: &dyn Fn() -> Result<String>) -> Option<(Result<Call>, ArgMatches)> {
+    let (mut words, mut below) = (vec![], matches);
+    while let Some((word, inner)) = below.subcommand() {
+        words.push(word);
+        below = inner;
+    }
+    let words = words.join(" ");
+    let operation = operations.into_iter().find(|o| o.cli.is_some_and(|c| c.words == words))?;
+    // A verb written by hand has the same words and none of our options.
+    below.try_contains_id(at::SERVER).ok()?;
+    let input = input(&operation, below, stdin);
+    Some((input.map(|input| Call { operation, input }), below.clone()))
+}
+
+fn input(operation: &Operation, given: &ArgMatches, stdin: &dyn Fn() -> Result<String>) -> Result<Value> {
+    let mut input = match given.try_get_one::<String>(INPUT) {
+        Ok(Some(text)) => whole(&read(text, stdin)?)?,
+        _ => Map::new(),
+    };
+    for field in Field::of(operation) {
+        let Ok(Some(values)) = given.try_get_many::<String>(&field.id()) else { continue };
+        let values: Vec<&str> = values.map(String::as_str).collect();
+        let read = |text: &str| read(text, stdin);
+        input.insert(field.name.clone(), field.value(&values, &read)?);
+    }
+    Ok(Value::Object(input))
+}
+
+fn whole(text: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::new(ErrorKind::ConfigInvalid, "--input is not one JSON object")
+            .with("line", e.line())
+            .with("column", e.column())
+            .fix("write it as '{\"field\": \"value\"}', or as @FILE")
+    })
+}
+
+/// A value as it stands, what is in `@FILE`, or what stdin says.
+fn read(text: &str, stdin: &dyn Fn() -> Result<String>) -> Result<String> {
+    match (text, text.strip_prefix('@')) {
+        ("-", _) => stdin(),
+        (_, Some(path)) => std::fs::read_to_string(path)
+            .map(|t| t.trim_end_matches('\n').to_owned())
+            .map_err(|e| linkspan_core::file_error("the file cannot be read", path.as_ref(), e)),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn call(args: &[&str]) -> Result<Call> {
+        let operations = linkspan_server::operations();
+        let command = with_operations(crate::cli::Cli::command(), &operations);
+        let matches = command.try_get_matches_from(args).map_err(|e| Error::new(ErrorKind::ConfigInvalid, e.to_string()))?;
+        asked(&matches, operations, &|| Ok("from stdin".into())).expect("an operation").0
+    }
+
+    #[test]
+    fn the_whole_command_line_is_well_formed() {
+        with_operations(crate::cli::Cli::command(), &linkspan_server::operations()).debug_assert();
+    }
+
+    #[test]
+    fn every_operation_with_words_can_be_called_by_them() {
+        let operations = linkspan_server::operations();
+        let command = with_operations(crate::cli::Cli::command(), &operations);
+        for cli in operations.iter().filter_map(|o| o.cli) {
+            let found = cli.words.split(' ').try_fold(&command, |at, word| at.find_subcommand(word));
+            assert!(found.is_some(), "{}", cli.words);
+        }
+    }
+
+    #[test]
+    fn places_options_lists_and_secrets_become_the_input() {
+        let made =
+            call(&["linkspan", "auth", "keys", "create", "ci", "--role", "viewer", "--scopes", "a:read,b:*", "--expires-in-days", "7"]);
+        let made = made.unwrap();
+        assert_eq!(made.operation.name, "keys.create");
+        let want = serde_json::json!({"name": "ci", "role": "viewer", "scopes": ["a:read", "b:*"], "expires_in_days": 7});
+        assert_eq!(made.input, want);
+        let login = call(&["linkspan", "auth", "login", "ada@example.com", "--password", "-"]).unwrap();
+        assert_eq!(login.input, serde_json::json!({"email": "ada@example.com", "password": "from stdin"}));
+    }
+
+    #[test]
+    fn options_win_over_the_whole_input() {
+        let made = call(&["linkspan", "projects", "create", "acme", "--input", r#"{"name": "x", "description": "d"}"#]).unwrap();
+        assert_eq!(made.input, serde_json::json!({"name": "acme", "description": "d"}));
+        assert_eq!(call(&["linkspan", "projects", "create", "acme", "--input", "[1]"]).err().unwrap().kind(), ErrorKind::ConfigInvalid);
+    }
+}

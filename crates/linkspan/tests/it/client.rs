@@ -1,0 +1,67 @@
+//! The command line as a client: of a server over the wire, and of a data dir without one.
+
+use linkspan_testkit::process::Signal;
+
+use crate::{
+    hub::Hub,
+    program::{Place, said},
+};
+
+#[test]
+fn a_command_works_on_the_data_dir_without_a_server_and_beside_one() {
+    let place = Place::new();
+    let made = place.run(&["projects", "create", "acme", "--description", "theirs", "--output", "json"]).succeeds();
+    assert_eq!(made.json()["name"], "acme");
+    let hub = Hub::start(&place);
+    let listed = place.run(&["projects", "list"]).succeeds();
+    assert!(listed.out.contains("acme") && listed.out.contains("theirs"), "{listed:?}");
+    let key = std::fs::read_to_string(place.path("data/admin.key")).unwrap();
+    let shown = hub.call("GET", "/v1/projects/acme", &[("Authorization", &format!("Bearer {}", key.trim()))], "");
+    assert_eq!(shown.json()["description"], "theirs");
+}
+
+#[test]
+fn a_person_signs_in_to_a_server_and_what_they_may_not_do_is_refused() {
+    let (there, here) = (Place::new(), Place::new());
+    let hub = Hub::start(&there);
+    let server = format!("http://{}", hub.address);
+    there
+        .run(&["auth", "create-user", "ada@example.com", "--password", "correct-horse-9", "--roles", r#"{"default": "viewer"}"#])
+        .succeeds();
+
+    let wrong = here.run(&["auth", "login", "ada@example.com", "--password", "wrong-horse-9", "--server", &server]);
+    assert_eq!(wrong.code, 3, "{wrong:?}");
+    let signed = here.run(&["auth", "login", "ada@example.com", "--password", "correct-horse-9", "--server", &server]).succeeds();
+    assert!(signed.out.contains("signed in to"), "{signed:?}");
+
+    let mut whoami = here.command(&["auth", "whoami", "--output", "json"]);
+    let me = said(whoami.env_remove("LINKSPAN_DATA_DIR")).succeeds();
+    assert_eq!(me.json()["name"], "ada@example.com");
+    let refused = said(here.command(&["auth", "keys", "create", "mine"]).env_remove("LINKSPAN_DATA_DIR"));
+    assert!(refused.code == 3 && refused.err.contains("keys:write"), "{refused:?}");
+    assert!(!signed.out.contains("eyJ") && !signed.err.contains("eyJ"), "a token is not for the screen");
+}
+
+#[test]
+fn a_secret_may_come_from_stdin_and_a_missing_server_is_named() {
+    let place = Place::new();
+    let said_ = place.shell("echo correct-horse-9 | linkspan auth create-user bob@example.com --password - --output json");
+    assert_eq!(said_.code, 0, "{said_:?}");
+    let mut hub = Hub::start(&place);
+    let server = format!("http://{}", hub.address);
+    hub.process.signal(Signal::Kill);
+    hub.process.wait(std::time::Duration::from_secs(20));
+    let gone = place.run(&["auth", "whoami", "--server", &server, "--api-key", "x"]);
+    assert!(gone.code == 5 && gone.err.contains("--server"), "{gone:?}");
+}
+
+#[test]
+fn a_mistake_in_an_option_is_a_usage_error_and_help_says_what_there_is() {
+    let place = Place::new();
+    assert_eq!(place.run(&["auth", "keys", "create"]).code, 2);
+    assert_eq!(place.run(&["auth", "keys", "create", "x", "--role", "king"]).code, 2);
+    let help = place.run(&["auth", "keys", "create", "--help"]).succeeds();
+    for word in ["--role", "--expires-in-days", "--server", "POST /v1/keys"] {
+        assert!(help.out.contains(word), "{word}: {}", help.out);
+    }
+}

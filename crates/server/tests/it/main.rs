@@ -1,0 +1,9 @@
+//! The router as clients see it, in this process and over a socket.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod desk;
+mod documents;
+mod refusals;
+mod rights;
+mod wire;

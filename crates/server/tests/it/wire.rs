@@ -1,0 +1,118 @@
+//! The socket: hostile bytes, slow speakers, and an end that finishes what is under way.
+
+use std::time::Duration;
+
+use linkspan_app::{Access, Nothing, Operation, Reply};
+use linkspan_server::{Drained, Listener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+use crate::desk::Desk;
+
+struct Server {
+    address: std::net::SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    ended: JoinHandle<Drained>,
+    _desk: Desk,
+}
+
+impl Server {
+    async fn start(desk: Desk, drain: Duration) -> Self {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (address, (stop, stopped)) = (listener.address, oneshot::channel());
+        let router = desk.router.clone();
+        let ended = tokio::spawn(listener.serve(router, async { stopped.await.unwrap_or(()) }, drain));
+        Self { address, stop: Some(stop), ended, _desk: desk }
+    }
+    async fn say(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+    /// Everything that is answered until the server hangs up.
+    async fn answer(&self, bytes: &[u8]) -> String {
+        let mut text = String::new();
+        self.say(bytes).await.read_to_string(&mut text).await.ok();
+        text
+    }
+    async fn stop(mut self) -> Drained {
+        self.stop.take().unwrap().send(()).ok();
+        self.ended.await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn hostile_heads_are_refused_and_the_server_goes_on() {
+    let server = Server::start(Desk::new().await, Duration::from_secs(5)).await;
+    let lines = |n: usize| (0..n).map(|i| format!("x-{i}: 1\r\n")).collect::<String>();
+    let cases = [
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"
+                .to_owned(),
+            "400",
+        ),
+        ("GET /v1/health HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\nConnection: close\r\n\r\nabcd".into(), "400"),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "a".repeat(9_000)), "414"),
+        (format!("GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n", lines(120)), "431"),
+        (format!("GET /v1/health HTTP/1.1\r\nHost: x\r\nx: {}\r\nConnection: close\r\n\r\n", "a".repeat(40_000)), "431"),
+        (format!("GET /v1/health HTTP/1.1\r\nHost: x\r\n{}\r\n", lines(50_000)), "431"),
+        ("GARBAGE\r\n\r\n".into(), "400"),
+        ("GET /v1/health HTTP/1.1\r\nHost: x\r\nx: a\0b\r\nConnection: close\r\n\r\n".into(), "400"),
+    ];
+    for (bytes, status) in cases {
+        let said = server.answer(bytes.as_bytes()).await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{:.80}: {said:.300}", bytes.escape_debug());
+    }
+    let said = server.answer(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 200 ") && said.contains(r#""status":"ok""#), "{said}");
+    assert_eq!(server.stop().await, Drained::Whole);
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_the_end_and_no_new_one_is_taken() {
+    let (started, mut begun) = tokio::sync::mpsc::channel::<oneshot::Sender<()>>(1);
+    let slow = Operation::get("slow", "/slow", Access::Anonymous, "Waits.").call(move |_, _, _: Nothing| {
+        let started = started.clone();
+        async move {
+            let (go, wait) = oneshot::channel();
+            started.send(go).await.ok();
+            wait.await.ok();
+            Ok(Reply::ok("done"))
+        }
+    });
+    let server = Server::start(Desk::with(vec![slow]).await, Duration::from_secs(20)).await;
+    let idle = server.say(b"").await;
+    let mut stream = server.say(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let go = begun.recv().await.unwrap();
+    let address = server.address;
+    let ending = tokio::spawn(server.stop());
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("\"done\""), "{text}");
+    assert_eq!(ending.await.unwrap(), Drained::Whole);
+    drop(idle);
+}
+
+#[tokio::test]
+async fn who_does_not_end_in_time_is_cut() {
+    let (started, mut begun) = tokio::sync::mpsc::channel(1);
+    let stuck = Operation::get("stuck", "/stuck", Access::Anonymous, "Hangs.").call(move |_, _, _: Nothing| {
+        let started = started.clone();
+        async move {
+            started.send(()).await.ok();
+            std::future::pending::<linkspan_core::Result<Reply<()>>>().await
+        }
+    });
+    let server = Server::start(Desk::with(vec![stuck]).await, Duration::from_millis(100)).await;
+    let _stream = server.say(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    begun.recv().await.unwrap();
+    assert_eq!(server.stop().await, Drained::Cut(1));
+}
