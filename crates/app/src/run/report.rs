@@ -77,6 +77,11 @@ impl Report {
         }
     }
 
+    /// What went wrong first.
+    pub fn failure(&self) -> Option<&Error> {
+        self.lines.iter().find_map(Line::failure)
+    }
+
     pub fn rejected(&self) -> u64 {
         self.lines.iter().map(|l| l.outcome.stats.rejected).sum()
     }
