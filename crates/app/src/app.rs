@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     caller::DEFAULT_PROJECT,
+    desk::Desk,
     identity::Identity,
     registry::Registry,
     secrets::{Elsewhere, Vault, VaultServer},
@@ -24,6 +25,8 @@ pub struct App {
     pub vault: Vault,
     /// What references to secrets reach.
     pub elsewhere: Elsewhere,
+    /// The runs that this process carries out, and its schedules.
+    pub desk: Desk,
 }
 
 /// What the binary decided.
@@ -39,6 +42,8 @@ pub struct Settings {
     /// Where `vault://` references are read.
     pub vault: Option<VaultServer>,
     pub files: LocalFiles,
+    /// How many runs go at the same time; the others wait.
+    pub runs_at_once: usize,
 }
 
 /// Which of the machine's files a connector's config may name.
@@ -59,6 +64,7 @@ impl Default for Settings {
             encryption_key: None,
             vault: None,
             files: LocalFiles::Anywhere,
+            runs_at_once: 4,
         }
     }
 }
@@ -79,7 +85,7 @@ impl App {
         }
         let vault = Vault::open(store.clone(), settings.encryption_key.as_ref().map(Secret::expose))?;
         let elsewhere = Elsewhere::new(&store.dir().join("secrets"), settings.vault.clone(), context.clock.clone());
-        let app = Arc::new(Self { store, registry, context, settings, identity, vault, elsewhere });
+        let app = Arc::new(Self { store, registry, context, settings, identity, vault, elsewhere, desk: Desk::default() });
         app.make_default_project().await?;
         Ok(app)
     }

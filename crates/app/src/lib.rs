@@ -11,6 +11,8 @@ mod caller;
 pub mod catalog;
 mod commit;
 pub mod connectors;
+pub mod connections;
+pub mod desk;
 pub mod health;
 pub mod identity;
 pub mod keys;
@@ -21,6 +23,7 @@ pub mod projects;
 pub mod registry;
 pub mod rotation;
 pub mod run;
+pub mod runs;
 pub mod schedule;
 pub mod secrets;
 pub mod users;
@@ -43,6 +46,8 @@ pub fn operations() -> Vec<Operation> {
         audit::operations(),
         catalog::operations(),
         connectors::operations(),
+        connections::operations(),
+        runs::operations(),
         rotation::operations(),
     ]
     .into_iter()

@@ -1,10 +1,14 @@
 //! A change of documents: all of it in one transaction, or nothing.
 
+use linkspan_core::ConnectionId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::document::{Document, Link, Sealed};
+use crate::{
+    document::{Document, Link, Sealed},
+    record::{NewConnection, ResetOf, RunId, WaitingRun},
+};
 
 /// What is to be changed. The app reads, decides without I/O, and says here what it decided and on which versions: `Conflict` when
 /// one of them is no longer what stands. Asked twice with the same id it is done once.
@@ -34,6 +38,16 @@ pub enum Edit {
     Observe { id: Uuid, merge: Value },
     /// Nothing changes, but the document must stand at this version.
     Expect { id: Uuid, version: u64 },
+    /// The row that runs of a connection hang on; its id is said.
+    PutConnection { new: NewConnection },
+    /// Forgets it with its runs and positions. `Conflict` while a run is going.
+    ForgetConnection { connection: ConnectionId },
+    /// `Conflict` when another run of the connection waits or goes.
+    QueueRun { run: WaitingRun },
+    /// Ends a run that waits; any other is left as it is.
+    CancelRun { run: RunId },
+    /// As [`Request::Reset`](crate::Request::Reset). `Conflict` while a run is going.
+    Reset { connection: ConnectionId, of: ResetOf },
     /// The secret under another data key. Skipped when it is no longer the one that was read.
     Turn { id: Uuid, was: String, secret: Sealed },
 }

@@ -13,7 +13,7 @@ use crate::{
     link::{Link, unexpected},
     logs::{self, Logs},
     memory::RunMemory,
-    record::{NewRun, RunId, RunResult},
+    record::{Attempt, NewRun, RunId, RunResult},
     request::{LeaseKey, Reply, Request},
     run_log::{Rejects, RunLog},
 };
@@ -69,13 +69,13 @@ impl Claim {
     pub(crate) fn rejects(&self) -> Result<Rejects> {
         self.logs.rejects(&self.link, self.key)
     }
-    /// Lets the run wait for its next attempt, after so long. What this attempt did is kept.
-    pub async fn requeue(self, after: Duration, stats: Value, error: Value) -> Result<()> {
+    /// Lets the run wait, for its next attempt or to go on with this one, after so long. What it did so far is kept.
+    pub async fn requeue(self, attempt: Attempt, after: Duration, stats: Value, error: Value) -> Result<()> {
         if let Some(log) = self.logs.close(self.key) {
             self.link.ask(Request::PutRunLog { log }).await?;
         }
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        self.link.ask(Request::Requeue { by: self.key, after_ms, stats, error }).await?;
+        self.link.ask(Request::Requeue { by: self.key, after_ms, stats, error, attempt }).await?;
         self.keeper.release(self.key.run);
         Ok(())
     }

@@ -40,4 +40,4 @@ pub use record::*;
 pub use request::{LeaseKey, Reply, Request};
 pub use run_log::{Level, Rejects, RunLog};
 pub use sqlite::Sqlite;
-pub use store::Store;
+pub use store::{FilesOfRuns, Store};

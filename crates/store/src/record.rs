@@ -93,6 +93,16 @@ pub enum Queued {
     Gone,
 }
 
+/// Whether what a run did so far counts as one of its attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempt {
+    /// It failed; the next one begins.
+    Next,
+    /// It was only interrupted.
+    Same,
+}
+
 /// Why a run was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,8 +13,8 @@ use crate::{
     change::{Change, Outcome, Remembered},
     document::{Document, DocumentFilter, Entry, EntryFilter, Linked, Sealed},
     record::{
-        ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, RunResult,
-        SchemaRecord, WaitingRun,
+        Attempt, ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord,
+        RunResult, SchemaRecord, WaitingRun,
     },
 };
 
@@ -51,6 +51,7 @@ pub enum Request {
         after_ms: u64,
         stats: Value,
         error: Value,
+        attempt: Attempt,
     },
     /// Takes every lease whose holder is gone or silent; answers the runs that were concerned, as they are now.
     Sweep,

@@ -62,6 +62,9 @@ impl Store {
     }
 }
 
+/// Logs and rejects of a connection's runs.
+pub struct FilesOfRuns(ConnectionId, Vec<RunLogRecord>);
+
 /// Connections.
 impl Store {
     /// Found by its id or name and brought up to date, else made. `Conflict` when name and id belong to different connections.
@@ -96,10 +99,17 @@ impl Store {
     }
     /// Forgets a connection with its runs, positions, schemas and logs. Rows in destinations stay. `Conflict` while a run is going.
     pub async fn delete_connection(&self, connection: ConnectionId) -> Result<()> {
-        let logs = logs::old(&self.link, connection, 0, Duration::ZERO).await?;
+        let files = self.files_of(connection).await?;
         self.ask(Request::DeleteConnection { connection }).await?;
-        logs::remove(&self.link, &logs)?;
-        std::fs::remove_dir_all(self.link.dir.logs(connection)).ok();
+        self.remove_files(files)
+    }
+    /// The files of the connection's runs, for who forgets it in a change of their own and removes them afterwards.
+    pub async fn files_of(&self, connection: ConnectionId) -> Result<FilesOfRuns> {
+        Ok(FilesOfRuns(connection, logs::old(&self.link, connection, 0, Duration::ZERO).await?))
+    }
+    pub fn remove_files(&self, files: FilesOfRuns) -> Result<()> {
+        logs::remove(&self.link, &files.1)?;
+        std::fs::remove_dir_all(self.link.dir.logs(files.0)).ok();
         Ok(())
     }
 }

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Result, Source, Stop, Stopper, StreamName, Target};
+use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Memory, Result, Source, Stop, Stopper, StreamName, Target};
 use linkspan_engine::{
     gate::PolicyGate,
     plan::{self, Plan},
     run::{Outcome, Run},
 };
-use linkspan_store::{Level, NewRun, RunId, RunResult, RunStatus, Store};
+use linkspan_store::{Claim, Level, NewRun, RunId, RunResult, RunStatus, Store};
 use serde_json::json;
 
 use super::{
@@ -41,7 +41,55 @@ pub async fn prepare(job: &Job, context: &Context, stop: &Stop) -> Result<Prepar
     Ok(Prepared { source, destination, plan })
 }
 
-/// A prepared job that holds its connection: nobody else runs it until this ends or is dropped.
+/// A run that holds its connection: nobody else runs it until this ends or is dropped.
+pub struct Held {
+    pub run: RunId,
+    /// What the run has done so far.
+    pub tally: Arc<Tally>,
+    connection: ConnectionId,
+    fence: u64,
+    memory: Arc<dyn Memory>,
+    lost: Stop,
+    watch: Arc<Watch>,
+}
+
+impl Held {
+    pub fn new(claim: Claim, store: Store) -> Self {
+        let (run, connection, lost, fence, memory) = (claim.run_id(), claim.connection(), claim.lost(), claim.fence(), claim.memory());
+        let tally = Arc::new(Tally::default());
+        let watch = Arc::new(Watch::new(tally.clone(), store, claim));
+        Self { run, tally, connection, fence, memory, lost, watch }
+    }
+    pub fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
+    }
+    /// Fires when another run may start: this one must write nothing more.
+    pub fn lost(&self) -> Stop {
+        self.lost.clone()
+    }
+    /// Ready to move what is planned.
+    pub fn load(self, prepared: Prepared, job: &Job, consent: Consent, context: &Context) -> Claimed {
+        let Self { run, tally, connection, fence, memory, lost, watch } = self;
+        let Prepared { source, destination, plan } = prepared;
+        let engine = Run {
+            connection,
+            fence,
+            source,
+            gate: Arc::new(PolicyGate::new(job.policies.clone(), &destination.capability())),
+            destination,
+            streams: plan.assignments.clone(),
+            memory,
+            settings: job.settings(consent),
+            context: context.clone(),
+            observer: watch.clone(),
+        };
+        let claimed = Claimed { run, plan, tally, name: job.name.clone(), lost, watch, engine };
+        claimed.log_start(job);
+        claimed
+    }
+}
+
+/// A prepared job that holds its connection.
 pub struct Claimed {
     pub run: RunId,
     pub plan: Plan,
@@ -61,36 +109,7 @@ impl Prepared {
             store.reset(connection, job.reset_of(&self.plan)).await?;
         }
         let claim = store.claim(connection, NewRun::new("sync", job.spec())).await?;
-        let (run, lost, fence, memory) = (claim.run_id(), claim.lost(), claim.fence(), claim.memory());
-        let tally = Arc::new(Tally::default());
-        let watch = Arc::new(Watch::new(tally.clone(), store, claim));
-        let engine = self.engine(job, consent, (connection, fence), memory, context, &watch);
-        let claimed = Claimed { run, plan: self.plan, tally, name: job.name.clone(), lost, watch, engine };
-        claimed.log_start(job);
-        Ok(claimed)
-    }
-
-    fn engine(
-        &self,
-        job: &Job,
-        consent: Consent,
-        (connection, fence): (ConnectionId, u64),
-        memory: Arc<dyn linkspan_core::Memory>,
-        context: &Context,
-        watch: &Arc<Watch>,
-    ) -> Run {
-        Run {
-            connection,
-            fence,
-            source: self.source.clone(),
-            gate: Arc::new(PolicyGate::new(job.policies.clone(), &self.destination.capability())),
-            destination: self.destination.clone(),
-            streams: self.plan.assignments.clone(),
-            memory,
-            settings: job.settings(consent),
-            context: context.clone(),
-            observer: watch.clone(),
-        }
+        Ok(Held::new(claim, store).load(self, job, consent, context))
     }
 }
 
@@ -128,10 +147,15 @@ pub struct Moved {
 }
 
 impl Moved {
+    /// What became of it. The run still holds its connection.
+    pub fn report(self) -> Result<Report> {
+        let Self { run, plan, tally, name, outcome, elapsed, .. } = self;
+        outcome.map(|o| Report::new(&name, run.to_string(), &plan.assignments, o, &tally, elapsed))
+    }
     /// Writes the end of the run down and gives the connection back.
     pub async fn finish(self) -> Result<Report> {
-        let Self { run, plan, tally, name, watch, outcome, elapsed } = self;
-        let report = outcome.map(|o| Report::new(&name, run.to_string(), &plan.assignments, o, &tally, elapsed));
+        let watch = self.watch.clone();
+        let report = self.report();
         write_down(&watch, &report).await?;
         report
     }
@@ -190,7 +214,7 @@ where
 /// That the lease was lost meanwhile is worth an error, anything else about the record is not.
 async fn write_down(watch: &Watch, outcome: &Result<Report>) -> Result<()> {
     let result = match outcome {
-        Ok(report) => RunResult { status: report.verdict().status(), stats: report.to_json(), error: None },
+        Ok(report) => RunResult { status: report.verdict().status(), stats: report.to_json(), error: report.failure().map(Error::to_json) },
         Err(e) => {
             watch.log(Level::Error, "failed", &[("error", e.to_json())]);
             RunResult { status: RunStatus::Failed, stats: json!({}), error: Some(e.to_json()) }

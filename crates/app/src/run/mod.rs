@@ -9,7 +9,8 @@ mod tally;
 mod watch;
 
 pub use endpoint::{Declared, Endpoint, connection_id, derived_name};
-pub use execute::{Claimed, Moved, Prepared, prepare, unless_stopped};
+pub use execute::{Claimed, Held, Moved, Prepared, prepare, unless_stopped};
 pub use job::{Consent, Job};
 pub use report::{Line, Report, Verdict, end_word, mode_word, write_word};
 pub use tally::{Counter, Tally, rate};
+pub use watch::Watch;

@@ -77,6 +77,11 @@ impl Report {
         }
     }
 
+    /// What went wrong first.
+    pub fn failure(&self) -> Option<&Error> {
+        self.lines.iter().find_map(Line::failure)
+    }
+
     pub fn rejected(&self) -> u64 {
         self.lines.iter().map(|l| l.outcome.stats.rejected).sum()
     }
@@ -101,9 +106,11 @@ impl Line {
     }
     fn to_json(&self) -> Value {
         let o = &self.outcome;
+        let settled = o.stats.written + o.stats.duplicates + o.stats.rejected;
         json!({
-            "stream": self.stream.to_string(), "mode": self.mode, "write": self.write, "rows_read": o.read_rows, "bytes_read": o.read_bytes,
-            "written": o.stats.written, "duplicates": o.stats.duplicates, "rejected": o.stats.rejected, "generation": o.generation,
+            "stream": self.stream.to_string(), "mode": self.mode, "write": self.write, "rows_read": settled, "bytes_read": o.read_bytes,
+            "written": o.stats.written, "duplicates": o.stats.duplicates, "rejected": o.stats.rejected,
+            "uncommitted": o.read_rows.saturating_sub(settled), "generation": o.generation,
             "seconds": seconds(self.seconds), "rows_per_second": rate(o.read_rows, self.seconds), "status": end_word(&o.ended),
             "error": self.failure().map(Error::to_json),
         })

@@ -28,6 +28,12 @@ impl Watch {
             log.write(level, None, message, fields);
         }
     }
+    /// Brings what was logged to the file, for those who follow it.
+    pub fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.flush();
+        }
+    }
     /// The claim, to finish it; from then on nothing is written.
     pub fn release(&self) -> Option<Claim> {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -36,7 +36,7 @@ pub enum CatchUp {
 }
 
 /// The object form; every field but one of `cron` and `every` may be left out.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fields {
     /// Five fields, or six with seconds in front: `0 2 * * *`.
@@ -57,7 +57,7 @@ pub struct Fields {
 }
 
 /// A schedule as it is written: what requests carry, so that a mistake in it is told by its own error.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Form {
     /// A cron expression (`0 2 * * *`) or an interval (`every 15m`).

@@ -9,5 +9,6 @@ mod timetable;
 
 pub use cron::Cron;
 pub use form::{CatchUp, Form, Schedule, When};
+pub(crate) use form::{duration, spelled};
 pub use ticker::{OnTicks, Ticker};
 pub use timetable::{Entry, Tick, Timetable};

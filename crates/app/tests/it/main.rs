@@ -5,6 +5,8 @@
 mod auth;
 mod connectors;
 mod printed;
+mod plant;
 mod rig;
 mod rotation;
+mod runs;
 mod secrets;

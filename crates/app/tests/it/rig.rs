@@ -44,6 +44,10 @@ impl Rig {
         let operation = self.table.iter().find(|o| o.name == name).unwrap_or_else(|| panic!("no operation {name}"));
         operation.call(self.app.clone(), context.clone(), input).await
     }
+    /// The same rig on another app.
+    pub fn on(self, app: Arc<App>, clock: Arc<Shifted>) -> Self {
+        Self { app, clock, ..self }
+    }
     /// The answer's body, as the process itself gets it.
     pub async fn local(&self, name: &str, input: Value) -> Value {
         self.call(&CallContext::local(), name, input).await.unwrap_or_else(|e| panic!("{name}: {e:?}")).body

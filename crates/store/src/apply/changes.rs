@@ -4,7 +4,7 @@ use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{documents::by_id, entries};
+use super::{connections, documents::by_id, entries, positions, queue};
 use crate::{
     change::{Change, Edit, Outcome, Remember, Remembered, SecretEdit},
     document::{AUDIT, Document, Link, Sealed},
@@ -52,6 +52,14 @@ async fn apply(sql: &mut dyn Sql, edit: Edit) -> Result<()> {
         Edit::Observe { id, merge } => observe(sql, id, merge).await,
         Edit::Expect { id, version } => standing(sql, id, version).await.map(drop),
         Edit::Turn { id, was, secret } => turn(sql, id, was, secret).await,
+        Edit::PutConnection { new } => {
+            let drawn = new.id.unwrap_or_else(Uuid::now_v7);
+            connections::put(sql, new, drawn).await.map(drop)
+        }
+        Edit::ForgetConnection { connection } => connections::delete(sql, connection).await.map(drop),
+        Edit::QueueRun { run } => queue::put_alone(sql, &run).await,
+        Edit::CancelRun { run } => queue::cancel(sql, run).await.map(drop),
+        Edit::Reset { connection, of } => positions::reset(sql, connection, of, Uuid::now_v7()).await.map(drop),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     driver::{Param, Sql},
     holder::Holder,
-    record::{RunId, RunResult, RunStatus},
+    record::{Attempt, RunId, RunResult, RunStatus},
     request::{LeaseKey, Reply},
 };
 
@@ -52,7 +52,7 @@ pub(super) async fn reap(sql: &mut dyn Sql, connection: ConnectionId, lease: &Le
         Error::new(ErrorKind::Unavailable, "the lease ran out: the process was stopped, cut off or too busy to renew it")
             .with("holder", &lease.holder)
     };
-    if !wait_again(sql, lease.run, now, &Value::Null, &error.to_json()).await? {
+    if !wait_again(sql, lease.run, now, &Value::Null, &error.to_json(), Attempt::Next).await? {
         let result = RunResult { status: RunStatus::Failed, stats: Value::Null, error: Some(error.to_json()) };
         end_run(sql, lease.run, &result, now).await?;
     }

@@ -32,7 +32,7 @@ pub(crate) async fn apply(sql: &mut dyn Sql, request: Request) -> Result<Reply> 
         Request::Renew { runs, ttl_ms } => leases::renew(sql, runs, ttl_ms).await,
         Request::QueueRuns { runs } => queue::put(sql, runs).await,
         Request::CancelWaiting { run } => queue::cancel(sql, run).await,
-        Request::Requeue { by, after_ms, stats, error } => queue::requeue(sql, by, after_ms, stats, error).await,
+        Request::Requeue { by, after_ms, stats, error, attempt } => queue::requeue(sql, by, after_ms, stats, error, attempt).await,
         Request::Sweep => queue::sweep(sql).await,
         Request::WaitingRuns { limit } => queue::waiting(sql, limit).await,
         Request::LastTicks => queue::last_ticks(sql).await,

@@ -1,16 +1,16 @@
 //! Runs that wait for their turn, and runs whose process is gone.
 
-use linkspan_core::{ConnectionId, Result};
+use linkspan_core::{ConnectionId, Error, ErrorKind, Result};
 use serde_json::Value;
 
 use super::{
-    keys::uuid_of,
+    keys::{no_connection, uuid_of},
     leases::{check_lease, lease_of, reap},
     run_rows::{record, select, wait_again},
 };
 use crate::{
     driver::{Param, Sql},
-    record::{Queued, RunId, RunRecord, WaitingRun},
+    record::{Attempt, Queued, RunId, RunRecord, WaitingRun},
     request::{LeaseKey, Reply},
 };
 
@@ -21,6 +21,20 @@ pub(super) async fn put(sql: &mut dyn Sql, runs: Vec<WaitingRun>) -> Result<Repl
         answers.push(put_one(sql, &run, now).await?);
     }
     Ok(Reply::Queued(answers))
+}
+
+/// The same for one that somebody asked for: there must be nothing in its way.
+pub(super) async fn put_alone(sql: &mut dyn Sql, run: &WaitingRun) -> Result<()> {
+    let now = sql.now_ms().await?;
+    match put_one(sql, run, now).await? {
+        Queued::Waiting => Ok(()),
+        Queued::Busy(other) | Queued::Ticked(other) => {
+            Err(Error::new(ErrorKind::Conflict, "a run of this connection waits or is going already")
+                .with("run", other)
+                .fix("wait for it to end, or cancel it"))
+        }
+        Queued::Gone => Err(no_connection(run.connection)),
+    }
 }
 
 async fn put_one(sql: &mut dyn Sql, run: &WaitingRun, now: i64) -> Result<Queued> {
@@ -80,7 +94,7 @@ pub(super) async fn cancel(sql: &mut dyn Sql, run: RunId) -> Result<Reply> {
 }
 
 /// Asked twice it is done once: the second time the lease is gone, and the run waits.
-pub(super) async fn requeue(sql: &mut dyn Sql, by: LeaseKey, after_ms: u64, stats: Value, error: Value) -> Result<Reply> {
+pub(super) async fn requeue(sql: &mut dyn Sql, by: LeaseKey, after_ms: u64, stats: Value, error: Value, attempt: Attempt) -> Result<Reply> {
     const RELEASE: &str = "delete from leases where connection = $1";
     const WAITS: &str = "select 1 from runs where id = $1 and fence = $2 and status = 'queued'";
     if !sql.query(WAITS, &[by.run.to_string().into(), by.fence.into()]).await?.is_empty() {
@@ -89,8 +103,8 @@ pub(super) async fn requeue(sql: &mut dyn Sql, by: LeaseKey, after_ms: u64, stat
     check_lease(sql, by).await?;
     let now = sql.now_ms().await?;
     let start = now.saturating_add(i64::try_from(after_ms).unwrap_or(i64::MAX));
-    if !wait_again(sql, by.run, start, &stats, &error).await? {
-        return Err(linkspan_core::Error::new(linkspan_core::ErrorKind::Internal, "a run without another attempt was to wait for one"));
+    if !wait_again(sql, by.run, start, &stats, &error, attempt).await? {
+        return Err(Error::new(ErrorKind::Internal, "a run without another attempt was to wait for one"));
     }
     sql.execute(RELEASE, &[by.connection.to_string().into()]).await?;
     Ok(Reply::Done)

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::keys::uuid_of;
 use crate::{
     driver::{Param, Row, Sql},
-    record::{Cause, RunId, RunRecord, RunResult, RunStatus},
+    record::{Attempt, Cause, RunId, RunRecord, RunResult, RunStatus},
 };
 
 macro_rules! select {
@@ -54,10 +54,21 @@ pub(super) async fn end_run(sql: &mut dyn Sql, run: RunId, result: &RunResult, n
 }
 
 /// Lets a running run wait for its next attempt; whether it has one. A run that went ahead without waiting has none.
-pub(super) async fn wait_again(sql: &mut dyn Sql, run: RunId, not_before: i64, stats: &Value, error: &Value) -> Result<bool> {
-    const WAIT: &str = "update runs set status = 'queued', attempt = attempt + 1, not_before = $1, stats = coalesce($2, stats), error = $3 \
-        where id = $4 and status = 'running' and queued_at is not null and attempt < max_attempts";
-    let params = [not_before.into(), stats_param(stats)?, Param::json(error)?, run.to_string().into()];
+pub(super) async fn wait_again(
+    sql: &mut dyn Sql,
+    run: RunId,
+    not_before: i64,
+    stats: &Value,
+    error: &Value,
+    attempt: Attempt,
+) -> Result<bool> {
+    const WAIT: &str = "update runs set status = 'queued', attempt = attempt + $1, not_before = $2, stats = coalesce($3, stats), error = $4 \
+        where id = $5 and status = 'running' and queued_at is not null and attempt + $1 <= max_attempts";
+    let step: i64 = match attempt {
+        Attempt::Next => 1,
+        Attempt::Same => 0,
+    };
+    let params = [step.into(), not_before.into(), stats_param(stats)?, Param::json(error)?, run.to_string().into()];
     Ok(sql.execute(WAIT, &params).await? == 1)
 }
 

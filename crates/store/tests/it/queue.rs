@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use linkspan_core::{ConnectionId, ErrorKind};
-use linkspan_store::{Cause, Options, Queued, Request, RunFilter, RunId, RunStatus, Store, WaitingRun};
+use linkspan_store::{Attempt, Cause, Options, Queued, Request, RunFilter, RunId, RunStatus, Store, WaitingRun};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -83,12 +83,20 @@ pub async fn a_run_waits_again_until_its_attempts_are_used_up(desk: &Desk) {
     queued(store, &run).await;
     let claim = store.claim_waiting(&store.waiting(1).await.unwrap()[0]).await.unwrap();
     let error = json!({"kind": "unavailable"});
-    claim.requeue(Duration::from_secs(5), json!({"rows": 3}), error.clone()).await.unwrap();
+    claim.requeue(Attempt::Next, Duration::from_secs(5), json!({"rows": 3}), error.clone()).await.unwrap();
     let again = store.waiting(1).await.unwrap().remove(0);
     assert_eq!((again.id, again.attempt, again.stats.clone(), again.error.clone()), (run.run, 2, Some(json!({"rows": 3})), Some(error)));
     assert!(again.not_before_ms >= again.started_at_ms.unwrap() + 5_000);
     let claim = store.claim_waiting(&again).await.unwrap();
-    assert_eq!(claim.requeue(Duration::ZERO, Value::Null, json!({})).await.unwrap_err().kind(), ErrorKind::Internal, "two were allowed");
+    claim.requeue(Attempt::Same, Duration::ZERO, Value::Null, json!({})).await.unwrap();
+    let interrupted = store.waiting(1).await.unwrap().remove(0);
+    assert_eq!((interrupted.attempt, interrupted.stats.is_some()), (2, true), "an interruption is no attempt");
+    let claim = store.claim_waiting(&interrupted).await.unwrap();
+    assert_eq!(
+        claim.requeue(Attempt::Next, Duration::ZERO, Value::Null, json!({})).await.unwrap_err().kind(),
+        ErrorKind::Internal,
+        "two were allowed"
+    );
 }
 
 pub async fn what_a_dead_process_held_waits_again_or_failed(desk: &Desk) {
@@ -123,7 +131,7 @@ pub async fn requests_of_the_queue_may_be_asked_twice(desk: &Desk) {
     let claim = store.claim_waiting(&store.waiting(1).await.unwrap()[0]).await.unwrap();
     let by = linkspan_store::LeaseKey { connection, run: claim.run_id(), fence: claim.fence() };
     for _ in 0..2 {
-        store.ask(Request::Requeue { by, after_ms: 0, stats: Value::Null, error: json!({}) }).await.unwrap();
+        store.ask(Request::Requeue { by, after_ms: 0, stats: Value::Null, error: json!({}), attempt: Attempt::Next }).await.unwrap();
     }
     assert_eq!(store.run(run.run).await.unwrap().attempt, 2);
 }

@@ -1,0 +1,35 @@
+//! What running a connection needs: both ends, ready to be opened, and what moves between them.
+
+use linkspan_core::Result;
+use linkspan_store::Document;
+
+use super::{
+    ends,
+    kept::{Kept, To, run_name},
+};
+use crate::{app::App, run::Job};
+
+/// Bytes for rows in flight.
+const MEMORY: u64 = 64 << 20;
+
+/// Reads the connectors as they are now.
+pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<Job> {
+    let from = ends::endpoint(app, &document.project, kept.from).await?;
+    let to = match kept.to {
+        To::Connector(id) => ends::endpoint(app, &document.project, id).await?,
+        To::Lake => ends::lake(app, &document.project)?,
+    };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    Ok(Job {
+        name: run_name(&document.project, document.name.as_deref().unwrap_or_default()),
+        id: document.id,
+        id_is_declared: true,
+        from,
+        to,
+        request: kept.request.clone(),
+        policies: kept.policies.clone(),
+        concurrency: cores.clamp(2, 8),
+        memory: MEMORY,
+        folder: app.store.dir().to_owned(),
+    })
+}

@@ -1,0 +1,16 @@
+//! Connections: a source connector's streams into a destination connector, with schedule and policies. Stored as documents; what
+//! running one needs is made here. It knows no run.
+
+mod change;
+mod ends;
+mod fields;
+mod job;
+mod kept;
+mod operations;
+mod shown;
+
+pub use fields::{New, Options, Retries, Streams};
+pub use job::job;
+pub use kept::{KIND, Kept, RetryPolicy, To, run_name, schedule_entry};
+pub use operations::{Deleted, draft, named, operations};
+pub use shown::Shown;
