@@ -2,11 +2,15 @@
 
 use linkspan_core::{Error, ErrorKind, Result, Role};
 use linkspan_store::Document;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::kept::To;
-use crate::{app::App, run::Endpoint};
+use crate::{
+    app::App,
+    connectors::{self, Connector, find_in},
+    run::Endpoint,
+    secrets::Redactor,
+};
 
 /// What `dest` says: a connector, and the name of a table or schema in it.
 pub(super) struct Dest<'a> {
@@ -31,16 +35,16 @@ impl<'a> Dest<'a> {
 
 /// The source connector by id or name.
 pub(super) async fn source(app: &App, project: &str, key: &str) -> Result<Document> {
-    let document = connector(app, project, key).await?;
-    can(app, &document, Role::Source)?;
+    let (document, connector) = find_in(app, project, key).await?;
+    can(app, &connector, key, Role::Source)?;
     Ok(document)
 }
 
 /// The destination by id or name. A connector of the user's own comes before the built-in names.
 pub(super) async fn destination(app: &App, project: &str, key: &str) -> Result<(To, String)> {
-    match connector(app, project, key).await {
-        Ok(document) => {
-            can(app, &document, Role::Destination)?;
+    match find_in(app, project, key).await {
+        Ok((document, connector)) => {
+            can(app, &connector, key, Role::Destination)?;
             Ok((To::Connector(document.id), document.name.unwrap_or_default()))
         }
         Err(e) if e.kind() == ErrorKind::NotFound && matches!(key, "lake" | "data") => Ok((To::Lake, "lake".to_owned())),
@@ -48,44 +52,31 @@ pub(super) async fn destination(app: &App, project: &str, key: &str) -> Result<(
     }
 }
 
-async fn connector(app: &App, project: &str, key: &str) -> Result<Document> {
-    app.store.document("connector", project, key).await?.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "there is no such connector in this project")
-            .with("connector", key)
-            .fix("`linkspan connectors list` shows those that are there; `lake` is built in as a destination")
-    })
-}
-
-fn type_of(document: &Document) -> &str {
-    document.body["type"].as_str().unwrap_or_default()
-}
-
-fn can(app: &App, document: &Document, role: Role) -> Result<()> {
-    let kind = app.registry.named(type_of(document), ErrorKind::Unsupported)?;
+fn can(app: &App, connector: &Connector, name: &str, role: Role) -> Result<()> {
+    let kind = app.registry.named(&connector.kind, ErrorKind::Unsupported)?;
     if kind.spec.roles.contains(&role) {
         return Ok(());
     }
     let what = if role == Role::Source { "read from" } else { "written to" };
     Err(Error::new(ErrorKind::ConfigInvalid, format!("{} cannot be {what}", kind.spec.title))
-        .with("connector", document.name.as_deref().unwrap_or_default())
+        .with("connector", name)
         .with("connector_type", &kind.spec.name)
         .fix("`linkspan catalog list` shows what each type can do"))
 }
 
 /// A connector, ready to be opened. One that was deleted since says so.
-pub(super) async fn endpoint(app: &App, project: &str, id: Uuid) -> Result<Endpoint> {
-    let document = app.store.document_by_id(id).await?.filter(|d| d.project == project).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "the connector of this connection was deleted")
+pub(super) async fn opened(app: &App, project: &str, id: Uuid) -> Result<(Endpoint, Redactor)> {
+    match connectors::opened(app, project, &id.to_string()).await {
+        Ok(opened) => Ok((opened.endpoint, opened.redactor)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::NotFound, "the connector of this connection was deleted")
             .with("connector", id)
-            .fix("name another one: `linkspan connections update NAME --from CONNECTOR` (or --dest)")
-    })?;
-    let kind = app.registry.named(type_of(&document), ErrorKind::Unsupported)?.clone();
-    let config = document.body.get("config").cloned().unwrap_or(Value::Null);
-    Ok(Endpoint::new(kind, config).named(document.name.unwrap_or_default()))
+            .fix("name another one: `linkspan connections update NAME --from CONNECTOR` (or --dest)")),
+        Err(e) => Err(e),
+    }
 }
 
 /// The built-in lake: Parquet tables in the data dir, a folder per project.
-pub(super) fn lake(app: &App, project: &str) -> Result<Endpoint> {
+pub(crate) fn lake(app: &App, project: &str) -> Result<Endpoint> {
     let path = app.store.dir().join("lake").join(project);
     let (kind, config) = app.registry.typed("parquet", |_| serde_json::json!({ "path": path.display().to_string() }))?;
     Ok(Endpoint::new(kind, config).named("lake"))

@@ -7,20 +7,24 @@ use super::{
     ends,
     kept::{Kept, To, run_name},
 };
-use crate::{app::App, run::Job};
+use crate::{app::App, run::Job, secrets::Redactor};
 
 /// Bytes for rows in flight.
 const MEMORY: u64 = 64 << 20;
 
-/// Reads the connectors as they are now.
-pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<Job> {
-    let from = ends::endpoint(app, &document.project, kept.from).await?;
+/// Reads the connectors as they are now. The redactors take their secrets out of whatever is told about the run.
+pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<(Job, Vec<Redactor>)> {
+    let (from, mut redactors) = ends::opened(app, &document.project, kept.from).await.map(|(e, r)| (e, vec![r]))?;
     let to = match kept.to {
-        To::Connector(id) => ends::endpoint(app, &document.project, id).await?,
+        To::Connector(id) => {
+            let (to, redactor) = ends::opened(app, &document.project, id).await?;
+            redactors.push(redactor);
+            to
+        }
         To::Lake => ends::lake(app, &document.project)?,
     };
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    Ok(Job {
+    let job = Job {
         name: run_name(&document.project, document.name.as_deref().unwrap_or_default()),
         id: document.id,
         id_is_declared: true,
@@ -31,5 +35,6 @@ pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<Job> {
         concurrency: cores.clamp(2, 8),
         memory: MEMORY,
         folder: app.store.dir().to_owned(),
-    })
+    };
+    Ok((job, redactors))
 }

@@ -1,11 +1,11 @@
 //! Sees a run for those who watch, the log and the rejects file at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use linkspan_core::{Changes, StreamName, WriteStats};
 use linkspan_engine::run::{Observer, StreamEnd, StreamOutcome};
 use linkspan_store::{Claim, Level, RunLog, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::tally::Tally;
 
@@ -15,18 +15,28 @@ pub struct Watch {
     log: Option<RunLog>,
     store: Store,
     claim: Mutex<Option<Claim>>,
+    cleaner: OnceLock<Box<Clean>>,
 }
+
+/// Takes out of what is told whatever must not be told.
+type Clean = dyn Fn(Value) -> Value + Send + Sync;
 
 impl Watch {
     pub fn new(tally: Arc<Tally>, store: Store, claim: Claim) -> Self {
         // A log that cannot be made (a full disk) is no reason not to move rows.
         let log = store.run_log(&claim).inspect_err(|e| tally.note(format!("this run has no log: {e}"))).ok();
-        Self { tally, log, store, claim: Mutex::new(Some(claim)) }
+        Self { tally, log, store, claim: Mutex::new(Some(claim)), cleaner: OnceLock::new() }
     }
-    pub fn log(&self, level: Level, message: &str, fields: &[(&str, serde_json::Value)]) {
-        if let Some(log) = &self.log {
-            log.write(level, None, message, fields);
-        }
+    pub fn log(&self, level: Level, message: &str, fields: &[(&str, Value)]) {
+        self.line(level, None, message, fields);
+    }
+    /// From now on everything that is logged passes through this.
+    pub fn clean_with(&self, clean: impl Fn(Value) -> Value + Send + Sync + 'static) {
+        self.cleaner.set(Box::new(clean)).ok();
+    }
+    /// What may be told of a value.
+    pub fn cleaned(&self, value: Value) -> Value {
+        self.cleaner.get().map_or(value.clone(), |clean| clean(value))
     }
     /// Brings what was logged to the file, for those who follow it.
     pub fn flush(&self) {
@@ -38,9 +48,15 @@ impl Watch {
     pub fn release(&self) -> Option<Claim> {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
-    fn line(&self, level: Level, stream: Option<&StreamName>, message: &str, fields: &[(&str, serde_json::Value)]) {
-        if let Some(log) = &self.log {
-            log.write(level, stream, message, fields);
+    fn line(&self, level: Level, stream: Option<&StreamName>, message: &str, fields: &[(&str, Value)]) {
+        let Some(log) = &self.log else { return };
+        if self.cleaner.get().is_none() {
+            return log.write(level, stream, message, fields);
+        }
+        let clean: Vec<(&str, Value)> = fields.iter().map(|(k, v)| (*k, self.cleaned(v.clone()))).collect();
+        match self.cleaned(message.into()) {
+            Value::String(message) => log.write(level, stream, &message, &clean),
+            _ => log.write(level, stream, message, &clean),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use linkspan_core::{Error, ErrorKind, Result, Stop};
-use linkspan_store::{Level, RunRecord};
+use linkspan_store::{Level, RunRecord, RunResult};
 use serde_json::json;
 
 use super::{
@@ -64,7 +64,8 @@ async fn carry_out(
 ) -> Result<Report> {
     let watch = held.watch();
     watch.log(Level::Info, "attempt", &[("attempt", json!(record.attempt)), ("of", json!(record.max_attempts))]);
-    let job = connections::job(app, document, kept).await?;
+    let (job, redactors) = connections::job(app, document, kept).await?;
+    watch.clean_with(move |value| redactors.iter().fold(value, |value, redactor| redactor.value(value)));
     let mut prepared = run::prepare(&job, &app.context, &stop).await?;
     // What an earlier attempt completed is not read again.
     let done = done(record.stats.as_ref());
@@ -101,8 +102,11 @@ async fn write_down(record: &RunRecord, watch: &Watch, result: Result<Report>, w
     tell(watch, &next);
     let Some(claim) = watch.release() else { return Ok(()) };
     match next {
-        Next::Over(result) => claim.finish(result).await,
-        Next::Again { attempt, after, stats, error } => claim.requeue(attempt, after, stats, error).await,
+        Next::Over(RunResult { status, stats, error }) => {
+            let (stats, error) = (watch.cleaned(stats), error.map(|e| watch.cleaned(e)));
+            claim.finish(RunResult { status, stats, error }).await
+        }
+        Next::Again { attempt, after, stats, error } => claim.requeue(attempt, after, watch.cleaned(stats), watch.cleaned(error)).await,
     }
 }
 

@@ -4,8 +4,8 @@
 
 mod auth;
 mod connectors;
-mod printed;
 mod plant;
+mod printed;
 mod rig;
 mod rotation;
 mod runs;

@@ -3,9 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use linkspan_app::{CallContext, Operation, Reply, Settings, connections, registry::Registry, runs};
+use linkspan_app::{CallContext, Operation, Reply, Settings, operations, registry::Registry, runs};
 use linkspan_core::{Error, Result};
-use linkspan_store::{Change, Document, Edit};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, Shifted, open};
@@ -25,7 +24,7 @@ impl Plant {
     }
     /// Runs are carried out, and schedules tick.
     pub async fn with(settings: Settings) -> Self {
-        let plant = Self { rig: Rig::with(registry(), settings).await, table: table() };
+        let plant = Self { rig: Rig::with(registry(), settings).await, table: operations() };
         runs::start(&plant.rig.app, runs::Schedules::On).await.unwrap();
         plant
     }
@@ -83,8 +82,7 @@ impl Plant {
         self.sqlite(name).query_row(&format!("select count(*) from {table}"), [], |r| r.get::<_, i64>(0)).unwrap() as u64
     }
     pub async fn connector(&self, name: &str, kind: &str, config: Value) {
-        let document = Document::new("connector", "default", Some(name), json!({"type": kind, "config": config}), 1);
-        self.rig.app.store.change(Change::new(1).edit(Edit::insert(document))).await.unwrap();
+        self.local("connectors.create", json!({"name": name, "type": kind, "config": config})).await;
     }
     /// How many rows there are: none of them twice.
     pub fn distinct(&self, name: &str, table: &str) -> u64 {
@@ -112,8 +110,4 @@ impl Plant {
         }
         tx.commit().unwrap();
     }
-}
-
-fn table() -> Vec<Operation> {
-    connections::operations().into_iter().chain(runs::operations()).collect()
 }
