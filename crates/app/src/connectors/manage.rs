@@ -223,7 +223,7 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -
 
 enum Secret {
     Stays,
-    Set { sealed: linkspan_store::Sealed, stands: Edit },
+    Set { sealed: linkspan_store::Sealed, stands: Box<Edit> },
     Gone,
 }
 
@@ -234,7 +234,7 @@ fn change_of(document: &Document, reconfigured: bool, secret: Secret, now: i64) 
         Secret::Stays => SecretEdit::Keep,
         Secret::Gone => SecretEdit::Remove,
         Secret::Set { sealed, stands } => {
-            change.edits.push(stands);
+            change.edits.push(*stands);
             SecretEdit::Set(sealed)
         }
     };
@@ -280,7 +280,7 @@ async fn reconfigure(
         return Ok(if document.has_secret { Secret::Gone } else { Secret::Stays });
     }
     let sealing = app.vault.seal(document.id, &merged.secrets, app.now_ms()).await?;
-    Ok(Secret::Set { sealed: sealing.sealed, stands: sealing.stands })
+    Ok(Secret::Set { sealed: sealing.sealed, stands: Box::new(sealing.stands) })
 }
 
 /// Who may not touch secrets may not send a stored one to another place either.
