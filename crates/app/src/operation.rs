@@ -287,6 +287,11 @@ impl Draft {
         self.done = Done::Created(String::new());
         self
     }
+    /// Answers 204 when all goes well.
+    pub fn empties(mut self) -> Self {
+        self.done = Done::Empty;
+        self
+    }
     /// Answers 202 when all goes well.
     pub fn accepts(mut self) -> Self {
         self.done = Done::Accepted(String::new());

@@ -84,6 +84,9 @@ pub enum Verb {
     /// About project files.
     #[command(subcommand)]
     Project(Project),
+    /// Keys for secrets at rest.
+    #[command(subcommand, after_help = "Example:\n  export CONNECTOR_ENCRYPTION_KEY=$(linkspan keys generate)")]
+    Keys(Keys),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  linkspan completions bash > ~/.local/share/bash-completion/completions/linkspan")]
     Completions {
@@ -301,6 +304,12 @@ pub enum Project {
         /// The project file.
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Print a new key for CONNECTOR_ENCRYPTION_KEY. It is kept nowhere else.
+    Generate,
 }
 
 /// A parser for a word that stands for a value of core; clap lists the words in `--help` and names the nearest one.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use linkspan_app::{App, Mode, Settings};
+use linkspan_app::{App, LocalFiles, Mode, Settings, secrets::VaultServer};
 use linkspan_core::{Context, Result, Secret};
 use linkspan_store::Store;
 
@@ -15,14 +15,20 @@ pub struct House {
 }
 
 impl House {
-    /// As the data dir's owner, or through the one that it has.
+    /// For a person's own command: as the data dir's owner, or through the one that it has.
     pub async fn open(asked: Option<&PathBuf>, context: Context) -> Result<Self> {
         let store = Store::open(&sync::data_dir(asked)?, &context).await?;
-        Self::on(store, context, Mode::Development).await
+        Self::on(store, context, Mode::Development, LocalFiles::Anywhere).await
     }
-    pub async fn on(store: Store, context: Context, mode: Mode) -> Result<Self> {
-        let admin_key = std::env::var("LINKSPAN_ADMIN_KEY").ok().filter(|k| !k.is_empty()).map(Secret::new);
-        let settings = Settings { mode, version: env!("CARGO_PKG_VERSION"), admin_key };
+    pub async fn on(store: Store, context: Context, mode: Mode, files: LocalFiles) -> Result<Self> {
+        let settings = Settings {
+            mode,
+            version: env!("CARGO_PKG_VERSION"),
+            admin_key: secret("LINKSPAN_ADMIN_KEY"),
+            encryption_key: secret("CONNECTOR_ENCRYPTION_KEY"),
+            vault: vault(),
+            files,
+        };
         match App::open(store.clone(), ends::registry(), context, settings).await {
             Ok(app) => Ok(Self { app, store }),
             Err(e) => {
@@ -34,4 +40,18 @@ impl House {
     pub async fn close(&self) {
         self.store.close().await;
     }
+}
+
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+fn secret(name: &str) -> Option<Secret> {
+    text(name).map(Secret::new)
+}
+
+/// Where `vault://` references lead, by the variables that every tool of it reads.
+fn vault() -> Option<VaultServer> {
+    let (address, token) = (text("VAULT_ADDR")?, secret("VAULT_TOKEN")?);
+    Some(VaultServer { address, token, namespace: text("VAULT_NAMESPACE") })
 }

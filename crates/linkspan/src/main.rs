@@ -25,11 +25,12 @@ mod terminal;
 use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind as Usage};
+use linkspan_app::secrets::Key;
 use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
 use linkspan_http::Policy;
 
 use crate::{
-    cli::{Cli, Common, Project, Verb},
+    cli::{Cli, Common, Keys, Project, Verb},
     errors::Exit,
     remote::Remote,
     terminal::{ColorChoice, OutputChoice, Terminal},
@@ -125,6 +126,10 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
         Verb::Catalog(verb) => catalog::run(&verb, terminal)?,
         Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema())),
         Verb::Project(Project::Check { file }) => project_check(&file, terminal)?,
+        Verb::Keys(Keys::Generate) => {
+            let key = Key::generate()?.expose();
+            terminal.show(&serde_json::json!({ "key": *key }), |_| key.to_string());
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             let mut command = remote::commands::with_operations(Cli::command(), &linkspan_server::operations());

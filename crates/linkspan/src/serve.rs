@@ -2,13 +2,13 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use linkspan_app::{Mode, secrets::Keyring};
-use linkspan_core::{Context, Error, ErrorKind, Result};
+use linkspan_app::{LocalFiles, Mode, connectors::Checks, secrets::Keyring};
+use linkspan_core::{Context, Error, ErrorKind, Result, file_error};
 use linkspan_http::{Network, Policy};
 use linkspan_server::{Door, Drained, Listener};
 use linkspan_store::{Role, Store};
@@ -33,16 +33,18 @@ pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<
     let stop = interrupt::listen(terminal.clone())?;
     let dir = sync::data_dir(common.data_dir.as_ref())?;
     let store = own(&dir, &context).await?;
-    let house = House::on(store, context, mode).await?;
+    let house = House::on(store, context, mode, files(&dir)?).await?;
     let door = Door::new(house.app.clone());
     let router = linkspan_server::router(&door, linkspan_server::operations());
     let listener = Listener::bind(address).await?;
+    let checks = Checks::start(house.app.clone());
     announce(&terminal, listener.address, &dir, house.app.identity.admin.file());
     let until = async {
         stop.wait().await;
         door.halt();
     };
     let drained = listener.serve(router, until, DRAIN).await;
+    drop(checks);
     house.close().await;
     if let Drained::Cut(connections) = drained {
         terminal.err(&format!("{connections} connections were cut: they did not end within {} s", DRAIN.as_secs()));
@@ -85,10 +87,18 @@ fn keys(mode: Mode) -> Result<()> {
         Ok(text) => Keyring::parse(&text).map(drop).map_err(|e| e.with("setting", "CONNECTOR_ENCRYPTION_KEY")),
         Err(_) if mode == Mode::Production => {
             Err(Error::new(ErrorKind::ConfigInvalid, "a server that others can reach needs an encryption key for its secrets")
-                .fix("set CONNECTOR_ENCRYPTION_KEY to 32 random bytes in URL-safe base64 and keep a copy of it; or listen on 127.0.0.1"))
+                .fix("set CONNECTOR_ENCRYPTION_KEY (`linkspan keys generate` makes one) and keep a copy of it; or listen on 127.0.0.1"))
         }
         Err(_) => Ok(()),
     }
+}
+
+/// The one folder whose files callers may name; the data dir's own files are not in it.
+fn files(dir: &Path) -> Result<LocalFiles> {
+    let folder = std::env::var_os("LINKSPAN_FILES_DIR").filter(|d| !d.is_empty()).map_or_else(|| dir.join("files"), PathBuf::from);
+    std::fs::create_dir_all(&folder).map_err(|e| file_error("the folder for files cannot be made", &folder, e))?;
+    let whole = folder.canonicalize().map_err(|e| file_error("the folder for files cannot be opened", &folder, e))?;
+    Ok(LocalFiles::Under(whole))
 }
 
 /// The data dir as its one owner.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod compat;
 mod docs;
 mod door;
 mod framing;

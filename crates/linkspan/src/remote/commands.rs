@@ -10,6 +10,8 @@ use super::{
     fields::{Field, Kind},
 };
 
+/// What a verb written by hand is about.
+const TARGET: &str = "target";
 /// The whole input as JSON, for what no option can say.
 const INPUT: &str = "in_whole";
 
@@ -31,8 +33,8 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
 fn placed(command: Command, words: &[&'static str], leaf: &dyn Fn(&'static str) -> Command) -> Command {
     let Some((first, rest)) = words.split_first() else { return command };
     match (command.find_subcommand(first).is_some(), rest.is_empty()) {
-        // Written by hand: it has more to do than to call.
-        (true, true) => command,
+        // Written by hand: it has more to do than to call, but may do that too.
+        (true, true) => command.mut_subcommand(first, |by_hand| by_hand.args(at::args())),
         (false, true) => command.subcommand(leaf(first)),
         (true, false) => command.mut_subcommand(first, |below| placed(below, rest, leaf)),
         (false, false) => {
@@ -57,7 +59,7 @@ fn about(noun: &str) -> &'static str {
 
 fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
     let example = format!("The same over HTTP: {} {}", operation.method, operation.path);
-    let mut command = Command::new(word).about(operation.doc).after_help(example);
+    let mut command = Command::new(word).about(operation.doc).after_help(example).allow_missing_positional(true);
     let fields = Field::of(operation);
     for (i, name) in cli.positional.iter().enumerate() {
         if let Some(field) = fields.iter().find(|f| f.name == *name) {
@@ -98,10 +100,19 @@ pub fn asked(matches: &ArgMatches, operations: Vec<Operation>, stdin: &dyn Fn() 
     }
     let words = words.join(" ");
     let operation = operations.into_iter().find(|o| o.cli.is_some_and(|c| c.words == words))?;
-    // A verb written by hand has the same words and none of our options.
-    below.try_contains_id(at::SERVER).ok()?;
-    let input = input(&operation, below, stdin);
+    let input = match below.try_get_one::<String>(TARGET) {
+        Ok(Some(target)) => by_hand(&operation, target, below)?,
+        _ => input(&operation, below, stdin),
+    };
     Some((input.map(|input| Call { operation, input }), below.clone()))
+}
+
+/// A verb written by hand takes URLs and files; what it is given here is a name that the hub knows.
+fn by_hand(operation: &Operation, target: &str, given: &ArgMatches) -> Option<Result<Value>> {
+    let in_project_file = given.try_contains_id("file").unwrap_or(false);
+    let is_name = !target.contains([':', '/', '.', '\\']) && !std::path::Path::new(target).exists();
+    let field = operation.placeholders().first().copied()?;
+    (is_name && !in_project_file).then(|| Ok(serde_json::json!({ field: target })))
 }
 
 fn input(operation: &Operation, given: &ArgMatches, stdin: &dyn Fn() -> Result<String>) -> Result<Value> {

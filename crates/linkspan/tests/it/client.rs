@@ -65,3 +65,45 @@ fn a_mistake_in_an_option_is_a_usage_error_and_help_says_what_there_is() {
         assert!(help.out.contains(word), "{word}: {}", help.out);
     }
 }
+
+#[test]
+fn a_connector_is_made_checked_and_discovered_by_name_without_a_server() {
+    let place = Place::new();
+    let made = place.run(&["connectors", "create", "gen", "--type", "faker", "--config", "customers=5", "--output", "json"]).succeeds();
+    assert_eq!((made.json()["status"].as_str(), made.json()["config"]["customers"].as_i64()), (Some("unknown"), Some(5)));
+    let checked = place.run(&["connectors", "check", "gen", "--output", "json"]).succeeds();
+    assert_eq!((checked.json()["ok"].as_bool(), checked.json()["status"].as_str()), (Some(true), Some("connected")));
+    let found = place.run(&["instances", "discover", "gen"]).succeeds();
+    assert!(found.out.contains("customers"), "{found:?}");
+    assert!(place.run(&["connectors", "list"]).succeeds().out.contains("gen"));
+    assert_eq!(place.run(&["connectors", "check", "nobody"]).code, 4);
+    place.run(&["connectors", "delete", "gen"]).succeeds();
+    assert!(place.run(&["connectors", "list"]).succeeds().out.contains("no connectors"));
+    // A URL is what it was: checked without being saved.
+    place.run(&["connectors", "check", "faker:"]).succeeds();
+}
+
+#[test]
+fn the_reference_s_own_command_lines_run() {
+    let place = Place::new();
+    place
+        .run(&[
+            "connect",
+            "instances",
+            "create",
+            "my-pg",
+            "--type",
+            "postgresql",
+            "--config",
+            "host=db",
+            "--config",
+            "database=d",
+            "--config",
+            "username=u",
+        ])
+        .succeeds();
+    let set = place.run(&["connect", "instances", "credentials", "my-pg", "--input", r#"{"password":"canary-7"}"#]).succeeds();
+    assert!(!set.out.contains("canary-7"), "{set:?}");
+    let key = place.run(&["keys", "generate"]).succeeds();
+    assert_eq!(key.out.trim().len(), 44);
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod compat;
 mod desk;
 mod documents;
 mod refusals;
