@@ -20,6 +20,7 @@ mod moment;
 mod operation;
 mod paging;
 pub mod projects;
+mod reach;
 pub mod registry;
 pub mod rotation;
 pub mod run;
@@ -34,6 +35,7 @@ pub use commit::{audit_line, once_more};
 pub use moment::{moment, moment_of};
 pub use operation::{Cli, Done, Draft, Face, Nothing, Operation, Patch, Placeholders, Reply, Run, decoded, etag};
 pub use paging::{Cursor, Page, PageOf};
+pub use reach::GuardedNet;
 
 /// Every operation, in the order they are shown.
 pub fn operations() -> Vec<Operation> {

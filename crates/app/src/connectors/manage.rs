@@ -22,6 +22,7 @@ use crate::{
     catalog::direction_of,
     commit::once_more,
     operation::{Patch, Reply},
+    secrets::Sealing,
 };
 
 const BATCH: u32 = 5000;
@@ -223,7 +224,7 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -
 
 enum Secret {
     Stays,
-    Set { sealed: linkspan_store::Sealed, stands: Box<Edit> },
+    Set(Box<Sealing>),
     Gone,
 }
 
@@ -233,9 +234,9 @@ fn change_of(document: &Document, reconfigured: bool, secret: Secret, now: i64) 
     let edit = match secret {
         Secret::Stays => SecretEdit::Keep,
         Secret::Gone => SecretEdit::Remove,
-        Secret::Set { sealed, stands } => {
-            change.edits.push(*stands);
-            SecretEdit::Set(sealed)
+        Secret::Set(sealing) => {
+            change.edits.push(sealing.stands);
+            SecretEdit::Set(sealing.sealed)
         }
     };
     change.erase = edit != SecretEdit::Keep;
@@ -280,7 +281,7 @@ async fn reconfigure(
         return Ok(if document.has_secret { Secret::Gone } else { Secret::Stays });
     }
     let sealing = app.vault.seal(document.id, &merged.secrets, app.now_ms()).await?;
-    Ok(Secret::Set { sealed: sealing.sealed, stands: Box::new(sealing.stands) })
+    Ok(Secret::Set(Box::new(sealing)))
 }
 
 /// Who may not touch secrets may not send a stored one to another place either.
