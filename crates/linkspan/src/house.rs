@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use linkspan_app::{App, LocalFiles, Mode, Settings, secrets::VaultServer};
-use linkspan_core::{Context, Result, Secret};
+use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::Store;
 
 use crate::{ends, sync};
@@ -28,6 +28,7 @@ impl House {
             encryption_key: secret("CONNECTOR_ENCRYPTION_KEY"),
             vault: vault(),
             files,
+            runs_at_once: runs_at_once()?,
         };
         match App::open(store.clone(), ends::registry(), context, settings).await {
             Ok(app) => Ok(Self { app, store }),
@@ -40,6 +41,16 @@ impl House {
     pub async fn close(&self) {
         self.store.close().await;
     }
+}
+
+/// `LINKSPAN_RUNS_AT_ONCE`: how many runs go at the same time.
+fn runs_at_once() -> Result<usize> {
+    let Some(given) = text("LINKSPAN_RUNS_AT_ONCE") else { return Ok(Settings::default().runs_at_once) };
+    given.parse().ok().filter(|n| (1..=1_024).contains(n)).ok_or_else(|| {
+        Error::new(ErrorKind::ConfigInvalid, "the number of runs at once is from 1 to 1024")
+            .with("setting", "LINKSPAN_RUNS_AT_ONCE")
+            .fix("set it to a number, such as 4")
+    })
 }
 
 fn text(name: &str) -> Option<String> {

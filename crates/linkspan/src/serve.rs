@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use linkspan_app::{LocalFiles, Mode, connectors::Checks, secrets::Keyring};
+use linkspan_app::{LocalFiles, Mode, connectors::Checks, runs, secrets::Keyring};
 use linkspan_core::{Context, Error, ErrorKind, Result, file_error};
 use linkspan_http::{Network, Policy};
 use linkspan_server::{Door, Drained, Listener};
@@ -38,12 +38,18 @@ pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<
     let router = linkspan_server::router(&door, linkspan_server::operations());
     let listener = Listener::bind(address).await?;
     let checks = Checks::start(house.app.clone());
+    runs::start(&house.app, runs::Schedules::On).await?;
     announce(&terminal, listener.address, &dir, house.app.identity.admin.file());
     let until = async {
         stop.wait().await;
         door.halt();
     };
-    let drained = listener.serve(router, until, DRAIN).await;
+    // Runs stop at their next commit while requests under way are answered.
+    let resting = async {
+        stop.wait().await;
+        runs::drain(&house.app, DRAIN).await;
+    };
+    let (drained, ()) = tokio::join!(listener.serve(router, until, DRAIN), resting);
     drop(checks);
     house.close().await;
     if let Drained::Cut(connections) = drained {
