@@ -46,8 +46,8 @@ fn python_in(value: &Value, path: &str) -> Result<()> {
                     .with("class", class)
                     .fix("run the connector's own program as a subprocess, or replace the component by one of the language"));
             }
-            let inside = fields.iter().filter(|(key, _)| *key != "$parameters");
-            inside.map(|(key, value)| python_in(value, &format!("{path}.{key}"))).collect()
+            let mut inside = fields.iter().filter(|(key, _)| *key != "$parameters");
+            inside.try_for_each(|(key, value)| python_in(value, &format!("{path}.{key}")))
         }
         Value::Array(items) => items.iter().enumerate().try_for_each(|(at, item)| python_in(item, &format!("{path}[{at}]"))),
         _ => Ok(()),

@@ -9,8 +9,11 @@ use linkspan_core::{Changes, Covers, Ended, JsonRows, Lane, Output, Result, Rows
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
-use super::{open::VERSION, shape::Shape};
+use super::shape::Shape;
 use crate::{cursor::Observed, hand, record::Record, slice::Slice, stream::Stream};
+
+/// The version of the states that lanes write.
+pub(super) const VERSION: u16 = 1;
 
 pub(super) struct GuestLane {
     pub(super) stream: Arc<Stream>,

@@ -17,11 +17,12 @@ use linkspan_core::{
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
-use super::{lane::GuestLane, prepared, shape::Shape};
+use super::{
+    lane::{GuestLane, VERSION},
+    prepared,
+    shape::Shape,
+};
 use crate::{check, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
-
-/// The version of the states that lanes write.
-pub(super) const VERSION: u16 = 1;
 
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
@@ -59,7 +60,7 @@ impl Guest {
         let config = prepared(&root, Value::clone(&self.config))?;
         let mut build = Build::new(Arc::new(config), self.context.http.clone(), self.context.clock.clone());
         build.folder = folder;
-        Ok(Source::new(root, build))
+        Source::new(root, build)
     }
 
     fn name(&self, stream: &str) -> StreamName {
