@@ -63,7 +63,12 @@ impl Simple {
         let requester = component.required("requester")?;
         Ok(Self {
             requester: Requester::build(&requester, &setting, build)?,
-            paginator: Paginator::build(component.child("paginator")?.as_ref(), &selector.decoder, build)?,
+            paginator: Paginator::build(
+                component.child("paginator")?.as_ref(),
+                &selector.decoder,
+                selector.extractor.names(build)?.as_deref(),
+                build,
+            )?,
             selector,
             first_page_only: component.flag("ignore_stream_slicer_parameters_on_paginated_requests")?.unwrap_or(false),
             properties: Properties::build(&requester, stream.name, build)?,
