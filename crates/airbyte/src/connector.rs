@@ -1,5 +1,6 @@
 //! Manifests as connectors of the house: `manifest` reads any low-code manifest, `api_rest` an API that is described in a few lines.
 
+mod edge;
 mod lane;
 mod open;
 mod rest;
@@ -7,7 +8,7 @@ mod shape;
 
 use std::{path::PathBuf, sync::Arc};
 
-use linkspan_core::{ConnectorType, Context, Result, Role, Spec};
+use linkspan_core::{ConnectorType, Context, Role, Spec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -71,13 +72,4 @@ impl ManifestConfig {
     fn open(self, context: Context) -> Guest {
         Guest::new(Origin::File(self.path), self.config.into(), self.namespace, context)
     }
-}
-
-/// A config as a manifest's source wants it: what a spec makes of it, checked against the spec.
-fn prepared(root: &Value, given: Value) -> Result<Value> {
-    let Some(spec) = crate::config::Spec::of(root)? else { return Ok(given) };
-    let prepared = spec.prepare(given)?.config;
-    spec.check(&prepared)?;
-    spec.validate(&prepared)?;
-    Ok(prepared)
 }

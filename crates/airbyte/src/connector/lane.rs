@@ -5,21 +5,44 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use linkspan_core::{Changes, Covers, Ended, JsonRows, Lane, Output, Result, Rows, Scope, State, Stop, StreamName};
+use linkspan_core::{Changes, Covers, Ended, Error, ErrorKind, JsonRows, Lane, Output, Result, Rows, Scope, State, Stop, StreamName};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
-use super::shape::Shape;
+use super::{
+    edge::{self, Edge, Newest},
+    shape::Shape,
+};
 use crate::{cursor::Observed, hand, record::Record, slice::Slice, stream::Stream};
 
 /// The version of the states that lanes write.
 pub(super) const VERSION: u16 = 1;
 
+/// The language knows three kinds of failure; what is worth another try, or is about access, says so by its cause.
+pub(super) fn plainly(error: Error) -> Error {
+    if error.kind() != ErrorKind::DataInvalid {
+        return error;
+    }
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Error>());
+    let Some(cause) = cause.filter(|cause| cause.kind() != ErrorKind::DataInvalid) else { return error };
+    let mut plain = Error::new(cause.kind(), cause.message().to_owned()).retry(cause.retry_hint());
+    for (key, value) in cause.context().iter().chain(error.context()) {
+        plain = plain.with(key, value);
+    }
+    match cause.suggested_fix().or(error.suggested_fix()) {
+        Some(fix) => plain.fix(fix.to_owned()),
+        None => plain,
+    }
+}
+
 pub(super) struct GuestLane {
     pub(super) stream: Arc<Stream>,
     pub(super) name: StreamName,
     pub(super) shape: Shape,
+    /// Partitions read at once; one, where a row must not come twice: a state covers whole partitions only.
     pub(super) workers: usize,
+    /// What the last run saw last; none for a full read.
+    pub(super) edge: Option<Edge>,
     /// Held while a stream is read that must not be read beside others.
     pub(super) group: Option<Arc<Mutex<()>>>,
 }
@@ -27,7 +50,7 @@ pub(super) struct GuestLane {
 /// What the partitions of a stream say.
 enum Said {
     Rows(Vec<Record>),
-    Closed(Arc<Slice>, Observed),
+    Closed(Arc<Slice>, Observed, Newest),
 }
 
 impl GuestLane {
@@ -35,11 +58,16 @@ impl GuestLane {
         Scope::Stream(self.name.clone())
     }
 
-    /// All partitions, `workers` at a time, pulled as they are read.
-    fn said(&self) -> BoxStream<'static, Result<Said>> {
-        let stream = self.stream.clone();
-        let partitions = self.stream.slices().map_ok(move |slice| partition(stream.clone(), slice));
-        partitions.try_flatten_unordered(self.workers.clamp(1, 64)).boxed()
+    /// All partitions, `workers` at a time, pulled as they are read. A stop lets those under way end.
+    fn said(&self, stop: &Stop) -> BoxStream<'static, Result<Said>> {
+        let (stream, edge, stop) = (self.stream.clone(), Arc::new(self.edge.clone()), stop.clone());
+        let asked = async move { stop.wait().await };
+        let partitions =
+            self.stream.slices().take_until(Box::pin(asked)).map_ok(move |slice| partition(stream.clone(), edge.clone(), slice));
+        match self.workers {
+            0 | 1 => partitions.try_flatten().boxed(),
+            many => partitions.try_flatten_unordered(many.min(64)).boxed(),
+        }
     }
 
     async fn rows(&mut self, records: &[Record], out: &mut Output) -> Result<()> {
@@ -59,13 +87,19 @@ impl GuestLane {
     }
 
     async fn checkpoint(&self, state: &Map<String, Value>, out: &mut Output) -> Result<()> {
-        out.checkpoint(&self.scope(), State::new(VERSION, json!({ "stream": state }))).await
+        let mut value = json!({ "stream": state });
+        if let Some(edge) = &self.edge {
+            value["edge"] = edge.write(&self.stream.cursor);
+        }
+        out.checkpoint(&self.scope(), State::new(VERSION, value)).await
     }
 }
 
-fn partition(stream: Arc<Stream>, slice: Arc<Slice>) -> BoxStream<'static, Result<Said>> {
+fn partition(stream: Arc<Stream>, edge: Arc<Option<Edge>>, slice: Arc<Slice>) -> BoxStream<'static, Result<Said>> {
     hand::stream(move |mut hand| async move {
         let mut observed = Observed::default();
+        let mut newest = Newest::default();
+        let key = edge::key(&slice);
         let mut pages = stream.pages(slice.clone());
         while let Some(page) = pages.next().await {
             let page = page?;
@@ -78,9 +112,13 @@ fn partition(stream: Arc<Stream>, slice: Arc<Slice>) -> BoxStream<'static, Resul
                 }
                 stream.cursor.settle(&mut observed);
             }
+            let page = match &*edge {
+                Some(edge) => edge.fresh(&key, page, &stream.cursor, &mut newest),
+                None => page,
+            };
             hand.out(Said::Rows(page)).await;
         }
-        hand.out(Said::Closed(slice, observed)).await;
+        hand.out(Said::Closed(slice, observed, newest)).await;
         Ok(())
     })
 }
@@ -102,22 +140,26 @@ impl Lane for GuestLane {
             Some(group) => Some(group.lock().await),
             None => None,
         };
-        let mut said = self.said();
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = stop.wait() => return Ok(Ended::Stopped),
-                next = said.next() => next,
-            };
-            match next.transpose().map_err(|e| e.with("stream", &self.name))? {
-                None => break,
-                Some(Said::Rows(records)) => self.rows(&records, out).await?,
-                Some(Said::Closed(slice, observed)) => {
+        let mut said = self.said(stop);
+        while let Some(next) = said.next().await {
+            match next.map_err(|e| plainly(e).with("stream", &self.name))? {
+                Said::Rows(records) => self.rows(&records, out).await?,
+                Said::Closed(slice, observed, newest) => {
+                    if let Some(edge) = &mut self.edge {
+                        edge.close(&edge::key(&slice), newest);
+                    }
                     if let Some(state) = self.stream.cursor.close(&slice, observed)? {
                         self.checkpoint(&state, out).await?;
                     }
                 }
             }
+        }
+        if stop.requested() {
+            // A full read that was stopped has no place to go on from.
+            if self.edge.is_some() {
+                self.checkpoint(&self.stream.cursor.state(), out).await?;
+            }
+            return Ok(Ended::Stopped);
         }
         let state = self.stream.finish();
         self.checkpoint(&state, out).await?;

@@ -11,15 +11,15 @@ use arrow_schema::Schema;
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
-    Checked, Connector, Context, Cursor, Error, ErrorKind, Lane, Position, ReadMode, Result, Scope, Selected, Source as HouseSource, State,
-    Stream as HouseStream, StreamName,
+    Checked, Connector, Context, Cursor, Error, ErrorKind, Lane, Position, ReadMode, Repeats, Result, Scope, Selected,
+    Source as HouseSource, State, Stream as HouseStream, StreamName,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use super::{
-    lane::{GuestLane, VERSION},
-    prepared,
+    edge::Edge,
+    lane::{GuestLane, VERSION, plainly},
     shape::Shape,
 };
 use crate::{check, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
@@ -50,7 +50,10 @@ impl Guest {
             Origin::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| {
                     let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::ConfigInvalid };
-                    Error::new(kind, "the manifest cannot be read").with("path", path.display()).because(e)
+                    Error::new(kind, "the manifest cannot be read")
+                        .with("path", path.display())
+                        .fix("give the path of the manifest's YAML file")
+                        .because(e)
                 })?;
                 (Arc::new(manifest::opened(&text)?), path.parent().map(PathBuf::from))
             }
@@ -89,7 +92,7 @@ impl Guest {
 
     async fn made(&self, selected: &[Selected], from: &Position) -> Result<Vec<GuestLane>> {
         let source = self.source()?;
-        let streams = source.streams(&states(selected, from)?, None).await?;
+        let streams = source.streams(&states(selected, from)?, None).await.map_err(plainly)?;
         let workers = source.width()?.workers;
         let mut groups: HashMap<String, Arc<Mutex<()>>> = HashMap::new();
         let mut lanes = Vec::new();
@@ -99,7 +102,12 @@ impl Guest {
             };
             let shape = Shape::of_columns(&wanted.stream.schema);
             let group = stream.group.as_ref().map(|group| groups.entry(group.clone()).or_default().clone());
-            lanes.push(GuestLane { stream: stream.clone(), name: wanted.stream.name.clone(), shape, workers, group });
+            let edge = match wanted.read {
+                ReadMode::Full => None,
+                _ => Some(Edge::read(from.get(&Scope::Stream(wanted.stream.name.clone())).map(|s| &s.value["edge"]), &stream.cursor)?),
+            };
+            let workers = if wanted.repeats == Repeats::Folded { workers } else { 1 };
+            lanes.push(GuestLane { stream: stream.clone(), name: wanted.stream.name.clone(), shape, workers, edge, group });
         }
         Ok(lanes)
     }
@@ -166,12 +174,21 @@ fn refuse_rotation(value: &Value, path: &str) -> Result<()> {
     }
 }
 
+/// A config as a manifest's source wants it: what a spec makes of it, checked against the spec.
+fn prepared(root: &Value, given: Value) -> Result<Value> {
+    let Some(spec) = crate::config::Spec::of(root)? else { return Ok(given) };
+    let prepared = spec.prepare(given)?.config;
+    spec.check(&prepared)?;
+    spec.validate(&prepared)?;
+    Ok(prepared)
+}
+
 #[async_trait]
 impl Connector for Guest {
     async fn check(&self) -> Result<Checked> {
         let source = self.source()?;
         let began = Instant::now();
-        check::check(&source).await??;
+        check::check(&source).await?.map_err(plainly)?;
         Ok(Checked {
             streams: Some(source.definitions()?.len()),
             latency: began.elapsed().max(Duration::from_micros(1)),
@@ -187,8 +204,8 @@ impl Connector for Guest {
 impl HouseSource for Guest {
     async fn discover(&self) -> Result<Vec<HouseStream>> {
         let mut found = Vec::new();
-        for stream in Guest::source(self)?.streams(&StateInput::default(), None).await? {
-            found.push(self.described(&stream).await.map_err(|e| e.with("stream", &stream.name))?);
+        for stream in Guest::source(self)?.streams(&StateInput::default(), None).await.map_err(plainly)? {
+            found.push(self.described(&stream).await.map_err(|e| plainly(e).with("stream", &stream.name))?);
         }
         Ok(found)
     }
