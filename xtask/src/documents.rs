@@ -18,6 +18,7 @@ const FOLDER: &str = "docs/connectors";
 fn types() -> Vec<ConnectorType> {
     let mut all = linkspan_connectors::all();
     all.extend(linkspan_lake_files::all());
+    all.extend(linkspan_airbyte::connector::all());
     all
 }
 

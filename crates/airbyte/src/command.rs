@@ -58,7 +58,7 @@ async fn answer<W: Write + Send + 'static>(manifest: &Path, verb: Verb, world: W
             let outcome = match source(root, manifest, config, world, speaker) {
                 Ok(source) => check::check(&source).await?,
                 // A config that does not fit is a connection that does not work, not a program that failed.
-                Err(error) if error.kind() == ErrorKind::ConfigInvalid => Err(error),
+                Err(error) if matches!(error.kind(), ErrorKind::ConfigInvalid | ErrorKind::Unsupported) => Err(error),
                 Err(error) => return Err(error),
             };
             let problem = outcome.err().map(|e| Failure::of(&e, None).message);
@@ -102,11 +102,7 @@ async fn read_streams<W: Write + Send + 'static>(
 }
 
 fn opened(manifest: &Path) -> Result<Value> {
-    let mut parsed = crate::yaml::parse(&text(manifest, "the manifest")?)?;
-    if let Some(fields) = parsed.as_object_mut() {
-        fields.entry("type").or_insert_with(|| "DeclarativeSource".into());
-    }
-    crate::manifest::resolved(&parsed)
+    crate::manifest::opened(&text(manifest, "the manifest")?)
 }
 
 fn spec(root: &Value) -> Result<Value> {
@@ -123,13 +119,14 @@ fn source<W: Write + Send + 'static>(
     world: World,
     speaker: &Arc<Speaker<W>>,
 ) -> Result<Source> {
+    crate::manifest::refuse_python(&root)?;
     let config = prepared(&root, config::parse(&text(&config, "the config")?)?, speaker)?;
     let mut build = Build::new(Arc::new(config), world.http, world.clock);
     build.sleeps = world.sleeps;
     build.folder = manifest.parent().map(Path::to_path_buf);
     let notes = speaker.clone();
     build.notes = Arc::new(move |note| notes.note(note));
-    Ok(Source::new(Arc::new(root), build))
+    Source::new(Arc::new(root), build)
 }
 
 /// Secrets are known before anything else is said. A config that the manifest migrated is told, so that the platform keeps it.

@@ -7,7 +7,7 @@ mod text;
 mod xml;
 mod zip;
 
-use std::io::BufRead;
+use std::{borrow::Cow, io::BufRead};
 
 use bytes::Buf;
 use linkspan_core::{Error, ErrorKind, Result};
@@ -78,11 +78,18 @@ impl Decoder {
     }
 
     /// What a paginator sees of the body: its first element.
-    pub fn first(&self, answer: &Answer) -> Result<Value> {
+    pub fn first<'a>(&self, answer: &'a Answer) -> Result<Cow<'a, Value>> {
         if self.is_streaming() {
-            return Ok(empty());
+            return Ok(Cow::Owned(empty()));
         }
-        self.elements(answer)?.next().unwrap_or_else(|| Ok(empty()))
+        if let (Self::Json, Some(one)) = (self, answer.json()) {
+            return Ok(match one {
+                Value::Array(items) => items.first().map_or_else(|| Cow::Owned(empty()), Cow::Borrowed),
+                Value::Null => Cow::Owned(empty()),
+                one => Cow::Borrowed(one),
+            });
+        }
+        self.elements(answer)?.next().unwrap_or_else(|| Ok(empty())).map(Cow::Owned)
     }
 }
 

@@ -74,6 +74,17 @@ impl Extractor {
         }
     }
 
+    /// The way to the records, when it is made of names that never change.
+    pub fn names(&self, build: &Build) -> Result<Option<Vec<String>>> {
+        let Self::Path { path, expander: None } = self else { return Ok(None) };
+        if !path.iter().all(Template::is_static) {
+            return Ok(None);
+        }
+        let scope = build.scope();
+        let steps = path.iter().map(|t| t.value(&scope).map(|v| Step::of(&v))).collect::<Result<Vec<_>>>()?;
+        Ok(steps.into_iter().map(|step| if let Step::Name(name) = step { Some(name) } else { None }).collect())
+    }
+
     pub fn is_combined(&self) -> bool {
         matches!(self, Self::Several { .. })
     }

@@ -11,6 +11,7 @@ mod check;
 pub mod command;
 pub mod component;
 pub mod config;
+pub mod connector;
 pub mod cursor;
 pub mod datetime;
 mod decode;

@@ -1,5 +1,6 @@
 //! Paginators: which page comes next, and how a request asks for it.
 
+mod outline;
 mod strategy;
 
 use linkspan_core::Result;
@@ -31,21 +32,21 @@ enum TokenPlace {
 }
 
 impl Paginator {
-    /// The paginator of a component; one page where there is none.
-    pub fn build(component: Option<&Component<'_>>, decoder: &Decoder, build: &Build) -> Result<Option<Self>> {
+    /// The paginator of a component; one page where there is none. `records` is the way to the records, where it is known.
+    pub fn build(component: Option<&Component<'_>>, decoder: &Decoder, records: Option<&[String]>, build: &Build) -> Result<Option<Self>> {
         let Some(component) = component else { return Ok(None) };
         match component.kind() {
             "NoPagination" => Ok(None),
             "DefaultPaginator" if !decoder.may_page() => Err(component
                 .error("bodies that this decoder reads cannot be paged")
                 .fix("remove the paginator, or use JsonDecoder or XmlDecoder")),
-            "DefaultPaginator" => Self::default_paginator(component, build).map(Some),
+            "DefaultPaginator" => Self::default_paginator(component, records, build).map(Some),
             _ => Err(component.unknown_kind()),
         }
     }
 
-    fn default_paginator(component: &Component<'_>, build: &Build) -> Result<Self> {
-        let strategy = Strategy::build(&component.required("pagination_strategy")?, build)?;
+    fn default_paginator(component: &Component<'_>, records: Option<&[String]>, build: &Build) -> Result<Self> {
+        let strategy = Strategy::build(&component.required("pagination_strategy")?, records, build)?;
         let size_option = component.child("page_size_option")?.map(|c| RequestOption::build(&c)).transpose()?;
         if size_option.is_some() && strategy.page_size(build)?.is_none_or(|size| size == 0) {
             return Err(component.error("page_size_option needs a pagination strategy with a page_size"));

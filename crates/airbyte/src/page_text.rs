@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 use memchr::memchr2;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, value::RawValue};
 
 /// Reads a text as Python's reader does: bare `NaN` and `Infinity` are taken, as null. `None` when it is no JSON.
@@ -95,7 +95,7 @@ pub enum Rows {
 pub fn rows(page: &Bytes, path: &[&str]) -> Rows {
     let mut found = None;
     let mut reader = serde_json::Deserializer::from_slice(page);
-    let seed = Descent { path, found: &mut found, base: page.as_ptr() as usize };
+    let seed = Descent { path, found: &mut found, page };
     if seed.deserialize(&mut reader).is_err() || reader.end().is_err() {
         return Rows::Unclear;
     }
@@ -106,7 +106,7 @@ pub fn rows(page: &Bytes, path: &[&str]) -> Rows {
 struct Descent<'a> {
     path: &'a [&'a str],
     found: &'a mut Option<Vec<Range<usize>>>,
-    base: usize,
+    page: &'a [u8],
 }
 
 impl<'de> DeserializeSeed<'de> for Descent<'_> {
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for Descent<'_> {
             if std::mem::replace(&mut seen, true) {
                 return Err(A::Error::custom("a key twice"));
             }
-            map.next_value_seed(Descent { path: rest, found: self.found, base: self.base })?;
+            map.next_value_seed(Descent { path: rest, found: self.found, page: self.page })?;
         }
         Ok(())
     }
@@ -141,13 +141,8 @@ impl<'de> Visitor<'de> for Descent<'_> {
             return Err(A::Error::custom("a list on the way"));
         }
         let mut rows = Vec::new();
-        while let Some(item) = list.next_element::<&'de RawValue>()? {
-            let text = item.get();
-            if !text.starts_with('{') || Members::of(text.as_bytes()).repeat() {
-                return Err(A::Error::custom("not a plain object"));
-            }
-            let start = text.as_ptr() as usize - self.base;
-            rows.push(start..start + text.len());
+        while let Some(row) = list.next_element_seed(Row { page: self.page })? {
+            rows.push(row);
         }
         *self.found = Some(rows);
         Ok(())
@@ -172,30 +167,62 @@ impl<'de> Visitor<'de> for Descent<'_> {
     }
 }
 
-/// The members of an object whose text is known to be valid JSON: key and value as they are written.
-pub struct Members<'a> {
-    text: &'a [u8],
-    at: usize,
+/// One record: an object whose keys are written plainly and stand there once. Where it lies is known from its members.
+struct Row<'a> {
+    page: &'a [u8],
 }
 
-impl<'a> Members<'a> {
-    pub fn of(object: &'a [u8]) -> Self {
-        let at = object.iter().position(|b| *b == b'{').map_or(object.len(), |at| at + 1);
-        Self { text: object, at }
+impl<'de> DeserializeSeed<'de> for Row<'_> {
+    type Value = Range<usize>;
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Range<usize>, D::Error> {
+        reader.deserialize_map(self)
     }
+}
 
-    /// Whether a key may stand there twice; one with an escape counts as such.
-    fn repeat(self) -> bool {
-        let mut seen: Vec<&[u8]> = Vec::with_capacity(32);
-        let mut bloom = 0_u64;
-        for (key, _) in self {
-            let mark = 1_u64 << (fold(key) & 63);
-            if key.contains(&b'\\') || (bloom & mark != 0 && seen.contains(&key)) {
-                return true;
+impl<'de> Visitor<'de> for Row<'_> {
+    type Value = Range<usize>;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Range<usize>, A::Error> {
+        let place = |text: &str| text.as_ptr() as usize - self.page.as_ptr() as usize;
+        let mut seen = Seen::default();
+        let (mut first, mut end) = (None, 0);
+        // A key with an escape is no piece of the page, and so an error here.
+        while let Some(key) = map.next_key::<&'de str>()? {
+            if seen.again(key.as_bytes()) {
+                return Err(A::Error::custom("a key twice"));
             }
-            bloom |= mark;
-            seen.push(key);
+            first.get_or_insert_with(|| place(key));
+            let value = map.next_value::<&'de RawValue>()?.get();
+            end = place(value) + value.len();
         }
+        let first = first.ok_or_else(|| A::Error::custom("an empty object"))?;
+        let start = self.page[..first].iter().rposition(|b| *b == b'{').ok_or_else(|| A::Error::custom("no start"))?;
+        let close = self.page[end..].iter().position(|b| *b == b'}').ok_or_else(|| A::Error::custom("no end"))?;
+        Ok(start..end + close + 1)
+    }
+}
+
+/// The keys of one object so far.
+#[derive(Default)]
+struct Seen<'k> {
+    keys: Vec<&'k [u8]>,
+    bloom: u64,
+}
+
+impl<'k> Seen<'k> {
+    /// Whether the key came before.
+    fn again(&mut self, key: &'k [u8]) -> bool {
+        let mark = 1_u64 << (fold(key) & 63);
+        if self.bloom & mark != 0 && self.keys.contains(&key) {
+            return true;
+        }
+        self.bloom |= mark;
+        if self.keys.capacity() == 0 {
+            self.keys.reserve(32);
+        }
+        self.keys.push(key);
         false
     }
 }
@@ -207,6 +234,60 @@ fn fold(key: &[u8]) -> usize {
         key => (key[0], key[key.len() - 1], key[key.len() / 2]),
     };
     (usize::from(first) * 31 + usize::from(middle)) * 17 + usize::from(last) * 7 + key.len()
+}
+
+/// The page as a value, with an empty list in place of the one at the path: what a paginator looks at beside the records.
+/// `None` when the page must be read whole.
+pub fn outline(page: &[u8], path: &[String]) -> Option<Value> {
+    let mut reader = serde_json::Deserializer::from_slice(page);
+    let value = Outline { path }.deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(value)
+}
+
+struct Outline<'a> {
+    path: &'a [String],
+}
+
+impl<'de> DeserializeSeed<'de> for Outline<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        if self.path.is_empty() {
+            return IgnoredAny::deserialize(reader).map(|_| Value::Array(Vec::new()));
+        }
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Outline<'_> {
+    type Value = Value;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = serde_json::Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = match self.path.split_first() {
+                Some((name, rest)) if *name == key => map.next_value_seed(Outline { path: rest })?,
+                _ => map.next_value()?,
+            };
+            fields.insert(key, value);
+        }
+        Ok(fields.into())
+    }
+}
+
+/// The members of an object whose text is known to be valid JSON: key and value as they are written.
+pub struct Members<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Members<'a> {
+    pub fn of(object: &'a [u8]) -> Self {
+        let at = object.iter().position(|b| *b == b'{').map_or(object.len(), |at| at + 1);
+        Self { text: object, at }
+    }
 }
 
 impl<'a> Iterator for Members<'a> {

@@ -9,6 +9,7 @@ use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use crate::{
+    budget::Budget,
     component::Component,
     dynamic,
     protocol::{ConfiguredCatalog, StateInput},
@@ -26,9 +27,19 @@ pub struct Source {
 }
 
 impl Source {
-    /// `root` is the resolved manifest; the config is the build's.
-    pub fn new(root: Arc<Value>, build: Build) -> Self {
-        Self { root, build }
+    /// `root` is the resolved manifest; the config is the build's. What all streams share is made here: the API's budget, and places for jobs.
+    pub fn new(root: Arc<Value>, mut build: Build) -> Result<Self> {
+        if let Some(budget) = root.get("api_budget").filter(|b| is_true(b)) {
+            let budget = Budget::build(&Component::new(budget, "api_budget")?, &build.scope())?;
+            build.budget = Some(Arc::new(budget));
+        }
+        let whole = Component::new(&root, "")?;
+        if let Some(most) = whole.template("max_concurrent_async_job_count")? {
+            let most = most.value(&build.scope())?;
+            let most = most.as_u64().and_then(|most| usize::try_from(most).ok());
+            build.shared.jobs.allow(most.ok_or_else(|| whole.error("max_concurrent_async_job_count is not a whole number"))?);
+        }
+        Ok(Self { root, build })
     }
 
     /// What a platform asks for, as it wrote it: property selectors look at it.

@@ -12,6 +12,7 @@ use crate::project::{Declared, Project};
 pub fn registry() -> Registry {
     let mut all = linkspan_connectors::all();
     all.extend(linkspan_lake_files::all());
+    all.extend(linkspan_airbyte::connector::all());
     Registry::of(all)
 }
 

@@ -42,7 +42,7 @@ pub fn oauth(component: &Component<'_>, whose: &For<'_>, of: &Build) -> Result<A
         None => None,
     };
     let rotates = component.child("refresh_token_updater")?;
-    let oauth = OAuth {
+    let oauth = Inner {
         wire: Wire::build(component, rotates.as_ref(), uses_assertion)?,
         assertion: assertion.filter(|_| uses_assertion),
         known: known(component, of)?,
@@ -51,7 +51,7 @@ pub fn oauth(component: &Component<'_>, whose: &For<'_>, of: &Build) -> Result<A
         build: of.clone(),
     };
     oauth.check(component)?;
-    Ok(Arc::new(oauth))
+    Ok(Arc::new(OAuth(Arc::new(oauth))))
 }
 
 /// The token that the config brings along, with its end.
@@ -170,7 +170,10 @@ impl Rejections {
     }
 }
 
-struct OAuth {
+/// A refresh goes on although the caller that began it is given up: the provider may have used up the old token by then.
+struct OAuth(Arc<Inner>);
+
+struct Inner {
     wire: Wire,
     assertion: Option<Arc<dyn Authenticator>>,
     known: Option<Held>,
@@ -180,7 +183,7 @@ struct OAuth {
     build: Build,
 }
 
-impl OAuth {
+impl Inner {
     fn check(&self, component: &Component<'_>) -> Result<()> {
         if self.paths.is_some() || self.assertion.is_some() {
             return Ok(());
@@ -194,20 +197,39 @@ impl OAuth {
         Ok(())
     }
 
-    async fn current(&self) -> Result<String> {
+    async fn current(self: Arc<Self>) -> Result<String> {
         if self.wire.endpoint.is_none() && self.paths.is_none() {
             let none = || Error::new(ErrorKind::ConfigInvalid, "OAuth has neither a token nor an endpoint that gives one");
             return self.known.as_ref().map(|held| held.token.clone()).ok_or_else(none);
         }
         let key = self.key()?;
-        if let Some(token) = self.valid(&key) {
-            return Ok(token);
-        }
-        let _one_at_a_time = self.build.shared.refreshing.lock().await;
         match self.valid(&key) {
             Some(token) => Ok(token),
-            None => self.renew(&key).await,
+            None => {
+                detached(async move {
+                    let _one_at_a_time = self.build.shared.refreshing.lock().await;
+                    match self.valid(&key) {
+                        Some(token) => Ok(token),
+                        None => self.renew(&key).await,
+                    }
+                })
+                .await
+            }
         }
+    }
+
+    /// A new token, unless there is a newer one than the one that was sent.
+    async fn replaced(self: Arc<Self>, sent: Option<String>) -> Result<Refresh> {
+        let key = self.key()?;
+        detached(async move {
+            let _one_at_a_time = self.build.shared.refreshing.lock().await;
+            let is_newer = self.held(&key).is_some_and(|held| sent.is_some_and(|sent| sent != format!("Bearer {}", held.token)));
+            if !is_newer {
+                self.renew(&key).await?;
+            }
+            Ok(Refresh::Done)
+        })
+        .await
     }
 
     /// The token of now, whether it still counts or not.
@@ -383,23 +405,23 @@ fn found<'a>(value: &'a Value, name: &str, depth: u8) -> Option<&'a Value> {
     }
 }
 
+/// Runs to its end, whoever waits for it.
+async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|e| Error::new(ErrorKind::Internal, "getting a token did not end").because(e))?
+}
+
 #[async_trait]
 impl Authenticator for OAuth {
     async fn options(&self, into: Inject) -> Result<Map<String, Value>> {
         let mut options = Map::new();
         if into == Inject::Header {
-            options.insert("Authorization".into(), format!("Bearer {}", self.current().await?).into());
+            options.insert("Authorization".into(), format!("Bearer {}", self.0.clone().current().await?).into());
         }
         Ok(options)
     }
 
     async fn refresh(&self, sent: Option<&str>) -> Result<Refresh> {
-        let key = self.key()?;
-        let _one_at_a_time = self.build.shared.refreshing.lock().await;
-        let is_newer = self.held(&key).is_some_and(|held| sent.is_some_and(|sent| sent != format!("Bearer {}", held.token)));
-        if !is_newer {
-            self.renew(&key).await?;
-        }
-        Ok(Refresh::Done)
+        self.0.clone().replaced(sent.map(str::to_owned)).await
     }
 }

@@ -1,12 +1,16 @@
 //! The strategies: offsets, page numbers, cursors.
 
+use std::borrow::Cow;
+
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
+use super::outline;
 use crate::{
     answer::Answer,
     component::Component,
     decode::Decoder,
+    page_text,
     record::Record,
     slice::Slice,
     template::{Condition, Template},
@@ -33,7 +37,7 @@ pub struct PageEnd<'a> {
 pub enum Strategy {
     Offset { size: Option<Size>, injects_first: bool },
     Page { size: Option<i64>, start: i64, injects_first: bool },
-    Cursor { value: Template, stop: Option<Condition>, size: Option<i64> },
+    Cursor(Cursor),
 }
 
 pub enum Size {
@@ -42,7 +46,7 @@ pub enum Size {
 }
 
 impl Strategy {
-    pub fn build(component: &Component<'_>, build: &Build) -> Result<Self> {
+    pub fn build(component: &Component<'_>, records: Option<&[String]>, build: &Build) -> Result<Self> {
         let injects_first = component.flag("inject_on_first_request")?.unwrap_or(false);
         match component.kind() {
             "OffsetIncrement" => Ok(Self::Offset { size: size(component)?, injects_first }),
@@ -50,11 +54,7 @@ impl Strategy {
                 let start = component.integer("start_from_page")?.unwrap_or(0);
                 Ok(Self::Page { size: fixed_size(component, build)?, start, injects_first })
             }
-            "CursorPagination" => Ok(Self::Cursor {
-                value: component.required_template("cursor_value")?,
-                stop: component.condition("stop_condition")?,
-                size: fixed_size(component, build)?,
-            }),
+            "CursorPagination" => Cursor::build(component, records, build).map(Self::Cursor),
             _ => Err(component.unknown_kind()),
         }
     }
@@ -73,7 +73,7 @@ impl Strategy {
 
     pub fn page_size(&self, build: &Build) -> Result<Option<i64>> {
         match self {
-            Self::Page { size, .. } | Self::Cursor { size, .. } => Ok(*size),
+            Self::Page { size, .. } | Self::Cursor(Cursor { size, .. }) => Ok(*size),
             Self::Offset { size: None, .. } => Ok(None),
             Self::Offset { size: Some(Size::Fixed(size)), .. } => Ok(Some(*size)),
             Self::Offset { size: Some(Size::Told(template)), .. } => whole(&template.value(&build.scope())?).map(Some),
@@ -107,7 +107,7 @@ impl Strategy {
                 let at = end.token.map_or(Ok(*start), place)?;
                 Ok(Some(at.saturating_add(1).into()))
             }
-            Self::Cursor { value, stop, size } => cursor(value, stop.as_ref(), end.size.or(*size), end, build),
+            Self::Cursor(cursor) => cursor.next(end, build),
         }
     }
 }
@@ -116,25 +116,55 @@ fn is_last(count: i64, size: Option<i64>) -> bool {
     count == 0 || size.is_some_and(|size| size != 0 && count < size)
 }
 
-fn cursor(value: &Template, stop: Option<&Condition>, size: Option<i64>, end: &PageEnd<'_>, build: &Build) -> Result<Option<Value>> {
-    let response = end.decoder.first(end.answer)?;
-    let headers = end.answer.headers_with_links();
-    let last = end.last_record.map(Record::value);
-    let size = size.map_or(Value::Null, Value::from);
-    let scope = build
-        .scope()
-        .response(&response)
-        .headers(&headers)
-        .last_record(last.as_deref().unwrap_or(&Value::Null))
-        .last_page_size(end.emitted as i64)
-        .with("page_size", &size)
-        .slice(end.slice);
-    if let Some(stop) = stop
-        && stop.eval(&scope)?
-    {
-        return Ok(None);
+/// The next page is what a template says.
+pub struct Cursor {
+    value: Template,
+    stop: Option<Condition>,
+    size: Option<i64>,
+    /// The way to the records, where no template looks at them: that part of a page need not be read.
+    unread: Option<Vec<String>>,
+}
+
+impl Cursor {
+    fn build(component: &Component<'_>, records: Option<&[String]>, build: &Build) -> Result<Self> {
+        let sources = ["cursor_value", "stop_condition"].into_iter().filter_map(|field| component.field(field));
+        let looks_away = |path: &[String]| sources.clone().all(|source| outline::avoids(&crate::python::text(source), path));
+        Ok(Self {
+            value: component.required_template("cursor_value")?,
+            stop: component.condition("stop_condition")?,
+            size: fixed_size(component, build)?,
+            unread: records.filter(|path| !path.is_empty() && looks_away(path)).map(<[String]>::to_vec),
+        })
     }
-    value.value(&scope).map(Some)
+
+    fn next(&self, end: &PageEnd<'_>, build: &Build) -> Result<Option<Value>> {
+        let outline = self
+            .unread
+            .as_ref()
+            .filter(|_| matches!(end.decoder, Decoder::Json))
+            .and_then(|path| page_text::outline(&end.answer.body, path));
+        let response = match outline {
+            Some(outline) => Cow::Owned(outline),
+            None => end.decoder.first(end.answer)?,
+        };
+        let headers = end.answer.headers_with_links();
+        let last = end.last_record.map(Record::value);
+        let size = end.size.or(self.size).map_or(Value::Null, Value::from);
+        let scope = build
+            .scope()
+            .response(&response)
+            .headers(&headers)
+            .last_record(last.as_deref().unwrap_or(&Value::Null))
+            .last_page_size(end.emitted as i64)
+            .with("page_size", &size)
+            .slice(end.slice);
+        if let Some(stop) = &self.stop
+            && stop.eval(&scope)?
+        {
+            return Ok(None);
+        }
+        self.value.value(&scope).map(Some)
+    }
 }
 
 /// A page size as written: digits are a number, anything else is a template.

@@ -43,6 +43,10 @@ impl StateInput {
     pub fn of(&self, stream: &Descriptor) -> Map<String, Value> {
         self.0.get(stream).cloned().unwrap_or_default()
     }
+    /// A stream's state, in place of an earlier one.
+    pub fn put(&mut self, stream: Descriptor, state: Map<String, Value>) {
+        self.0.insert(stream, state);
+    }
     /// The states of streams without a namespace, which is what manifests have, by name.
     pub fn unnamespaced(&self) -> HashMap<String, Map<String, Value>> {
         self.0.iter().filter(|(d, _)| d.namespace.is_none()).map(|(d, state)| (d.name.clone(), state.clone())).collect()

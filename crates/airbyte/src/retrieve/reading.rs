@@ -2,10 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
-use super::{Tracker, properties::Merged, reduce::Reducer, simple::Simple, watch::Watch};
+use super::{Retriever, Tracker, properties::Merged, reduce::Reducer, simple::Simple, watch::Watch};
 use crate::{
     answer::Answer,
     ask::Asked,
@@ -52,6 +53,14 @@ struct Page {
     slice: Arc<Slice>,
     records: Vec<Record>,
     extracted: usize,
+}
+
+impl Retriever for Simple {
+    fn pages(self: Arc<Self>, slice: Arc<Slice>) -> BoxStream<'static, Result<Vec<Record>>> {
+        let reading = Reading::new(self, slice);
+        futures::stream::try_unfold(reading, |mut reading| async move { Ok(reading.page().await?.map(|records| (records, reading))) })
+            .boxed()
+    }
 }
 
 impl Reading {

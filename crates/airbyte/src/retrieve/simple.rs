@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::stream::BoxStream;
 use linkspan_core::Result;
 use serde_json::{Map, Value};
 
 use super::{
     NoSchema, Order, Retriever, Schema, Stream, Unordered,
     properties::Properties,
-    reading::Reading,
     reduce::Reduction,
     select::{Selected, Selector},
 };
@@ -64,7 +63,12 @@ impl Simple {
         let requester = component.required("requester")?;
         Ok(Self {
             requester: Requester::build(&requester, &setting, build)?,
-            paginator: Paginator::build(component.child("paginator")?.as_ref(), &selector.decoder, build)?,
+            paginator: Paginator::build(
+                component.child("paginator")?.as_ref(),
+                &selector.decoder,
+                selector.extractor.names(build)?.as_deref(),
+                build,
+            )?,
             selector,
             first_page_only: component.flag("ignore_stream_slicer_parameters_on_paginated_requests")?.unwrap_or(false),
             properties: Properties::build(&requester, stream.name, build)?,
@@ -213,12 +217,4 @@ fn shown(token: Option<&Value>) -> Value {
     let Some(token) = token else { return Value::Null };
     let fields: Map<String, Value> = [("next_page_token".to_owned(), token.clone())].into_iter().collect();
     fields.into()
-}
-
-impl Retriever for Simple {
-    fn pages(self: Arc<Self>, slice: Arc<Slice>) -> BoxStream<'static, Result<Vec<Record>>> {
-        let reading = Reading::new(self, slice);
-        futures::stream::try_unfold(reading, |mut reading| async move { Ok(reading.page().await?.map(|records| (records, reading))) })
-            .boxed()
-    }
 }

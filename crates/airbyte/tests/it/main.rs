@@ -1,5 +1,8 @@
 //! The language of manifests, beside vectors that a run of the reference interpreter wrote.
 
+mod asking;
+mod oauth;
+mod server;
 mod templates;
 
 use linkspan_airbyte::{datetime::Format, manifest, python, yaml};

@@ -15,6 +15,7 @@ const SUITES: &[(&str, Role, &str)] = &[
     ("postgresql", Role::Destination, "connectors/tests/it/postgresql_suite.rs"),
     ("sqlite", Role::Source, "connectors/tests/it/sqlite.rs"),
     ("sqlite", Role::Destination, "connectors/tests/it/sqlite.rs"),
+    ("manifest", Role::Source, "airbyte/tests/it/guests.rs"),
     ("parquet", Role::Source, "lake-files/tests/it/suites.rs"),
     ("parquet", Role::Destination, "lake-files/tests/it/suites.rs"),
 ];
@@ -23,6 +24,7 @@ const SUITES: &[(&str, Role, &str)] = &[
 fn every_connector_type_has_its_suites() {
     let mut types = linkspan_connectors::all();
     types.extend(linkspan_lake_files::all());
+    types.extend(linkspan_airbyte::connector::all());
     for (name, role, file) in SUITES {
         let path = repository().join("crates").join(file);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

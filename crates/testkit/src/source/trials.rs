@@ -370,7 +370,11 @@ impl<H: SourceHarness> Bench<H> {
             while let Some(message) = inbox.recv().await {
                 match message {
                     Message::Rows(batch) => {
-                        let linkspan_core::Rows::Arrow(rows) = batch.rows else { continue };
+                        let rows = match batch.rows {
+                            linkspan_core::Rows::Arrow(rows) => rows,
+                            linkspan_core::Rows::Json(rows) => rows.to_arrow(&selected.stream.schema).unwrap_or_else(|e| panic!("{e:?}")),
+                            _ => continue,
+                        };
                         ids.extend(crate::Table::from_batches([&rows]).ids());
                         seen += 1;
                         if seen == 1 {

@@ -1,0 +1,75 @@
+//! Manifests as connectors of the house: `manifest` reads any low-code manifest, `api_rest` an API that is described in a few lines.
+
+mod edge;
+mod lane;
+mod open;
+mod rest;
+mod shape;
+
+use std::{path::PathBuf, sync::Arc};
+
+use linkspan_core::{ConnectorType, Context, Role, Spec};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use open::{Guest, Origin};
+
+/// Every type of this crate, in catalog order.
+pub fn all() -> Vec<ConnectorType> {
+    vec![rest_type(), manifest_type()]
+}
+
+pub fn manifest_type() -> ConnectorType {
+    let spec = Spec {
+        name: "manifest".into(),
+        title: "Low-code manifest".into(),
+        docs: include_str!("connector/manifest.md").into(),
+        aliases: vec!["airbyte_manifest".into()],
+        roles: vec![Role::Source],
+        example: json!({"path": "./manifest.yaml", "config": {"api_key": "secret"}}),
+        ..Spec::empty()
+    };
+    ConnectorType::new(spec, |config: ManifestConfig, context: Context| Ok(config.open(context)))
+}
+
+pub fn rest_type() -> ConnectorType {
+    let spec = Spec {
+        name: "api_rest".into(),
+        title: "REST API".into(),
+        docs: include_str!("connector/rest.md").into(),
+        roles: vec![Role::Source],
+        example: json!({
+            "base_url": "https://api.example.com/v1",
+            "auth": {"type": "bearer", "token": "secret"},
+            "path": "/orders",
+            "record_path": "data",
+            "pagination": {"type": "page", "page_size": 100, "size_param": "per_page"},
+            "cursor": {"field": "updated_at", "param": "updated_since", "start": "2024-01-01T00:00:00Z"},
+        }),
+        ..Spec::empty()
+    };
+    ConnectorType::new(spec, |config: rest::RestConfig, context: Context| {
+        let (root, secrets) = config.manifest()?;
+        Ok(Guest::new(Origin::Resolved(Arc::new(root)), secrets, None, context))
+    })
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ManifestConfig {
+    /// The manifest's YAML file. Files that it names lie beside it.
+    path: PathBuf,
+    /// The manifest's own config, as its spec describes it (`linkspan manifest spec --manifest FILE`). Never shown.
+    #[serde(default)]
+    #[schemars(extend("x-secret" = true))]
+    config: Map<String, Value>,
+    /// The namespace of the streams; none by default.
+    namespace: Option<String>,
+}
+
+impl ManifestConfig {
+    fn open(self, context: Context) -> Guest {
+        Guest::new(Origin::File(self.path), self.config.into(), self.namespace, context)
+    }
+}

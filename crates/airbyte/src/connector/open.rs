@@ -1,0 +1,222 @@
+//! An open guest: check, discover, lanes.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arrow_schema::Schema;
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use linkspan_core::{
+    Checked, Connector, Context, Cursor, Error, ErrorKind, Lane, Position, ReadMode, Repeats, Result, Scope, Selected,
+    Source as HouseSource, State, Stream as HouseStream, StreamName,
+};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+
+use super::{
+    edge::Edge,
+    lane::{GuestLane, VERSION, plainly},
+    shape::Shape,
+};
+use crate::{check, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
+
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    File(PathBuf),
+    Resolved(Arc<Value>),
+}
+
+/// A manifest with its config. Nothing is read before somebody asks.
+#[derive(Clone)]
+pub(super) struct Guest {
+    origin: Origin,
+    config: Arc<Value>,
+    namespace: Option<String>,
+    context: Context,
+}
+
+impl Guest {
+    pub(super) fn new(origin: Origin, config: Value, namespace: Option<String>, context: Context) -> Self {
+        Self { origin, config: Arc::new(config), namespace, context }
+    }
+
+    fn source(&self) -> Result<Source> {
+        let (root, folder) = match &self.origin {
+            Origin::Resolved(root) => (root.clone(), None),
+            Origin::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| {
+                    let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::ConfigInvalid };
+                    Error::new(kind, "the manifest cannot be read")
+                        .with("path", path.display())
+                        .fix("give the path of the manifest's YAML file")
+                        .because(e)
+                })?;
+                (Arc::new(manifest::opened(&text)?), path.parent().map(PathBuf::from))
+            }
+        };
+        manifest::refuse_python(&root)?;
+        refuse_rotation(&root, "")?;
+        let config = prepared(&root, Value::clone(&self.config))?;
+        let mut build = Build::new(Arc::new(config), self.context.http.clone(), self.context.clock.clone());
+        build.folder = folder;
+        Source::new(root, build)
+    }
+
+    fn name(&self, stream: &str) -> StreamName {
+        StreamName::new(self.namespace.as_deref(), stream)
+    }
+
+    async fn described(&self, stream: &Stream) -> Result<HouseStream> {
+        let mut shape = Shape::of(&*stream.schema().await?);
+        if shape.is_empty() {
+            sample(stream, &mut shape).await?;
+        }
+        for key in &stream.key {
+            shape.know(key);
+        }
+        let cursor = match stream.cursor.field() {
+            Some(field) => {
+                shape.know(field);
+                Cursor::Columns(vec![field.to_owned()])
+            }
+            None => Cursor::None,
+        };
+        let schema: Arc<Schema> = shape.schema();
+        let key = stream.key.clone();
+        Ok(HouseStream { name: self.name(&stream.name), schema, key, cursor, estimated_rows: None, estimated_bytes: None })
+    }
+
+    async fn made(&self, selected: &[Selected], from: &Position) -> Result<Vec<GuestLane>> {
+        let source = self.source()?;
+        let streams = source.streams(&states(selected, from)?, None).await.map_err(plainly)?;
+        let workers = source.width()?.workers;
+        let mut groups: HashMap<String, Arc<Mutex<()>>> = HashMap::new();
+        let mut lanes = Vec::new();
+        for wanted in selected {
+            let Some(stream) = streams.iter().find(|stream| self.name(&stream.name) == wanted.stream.name) else {
+                return Err(Error::new(ErrorKind::NotFound, "the manifest has no such stream").with("stream", &wanted.stream.name));
+            };
+            let shape = Shape::of_columns(&wanted.stream.schema);
+            let group = stream.group.as_ref().map(|group| groups.entry(group.clone()).or_default().clone());
+            let edge = match wanted.read {
+                ReadMode::Full => None,
+                _ => Some(Edge::read(from.get(&Scope::Stream(wanted.stream.name.clone())).map(|s| &s.value["edge"]), &stream.cursor)?),
+            };
+            let workers = if wanted.repeats == Repeats::Folded { workers } else { 1 };
+            lanes.push(GuestLane { stream: stream.clone(), name: wanted.stream.name.clone(), shape, workers, edge, group });
+        }
+        Ok(lanes)
+    }
+}
+
+/// The states of earlier runs, as a manifest's streams read them. A full read begins anew.
+fn states(selected: &[Selected], from: &Position) -> Result<StateInput> {
+    let mut messages = Vec::new();
+    for wanted in selected {
+        let Some(state) = from.get(&Scope::Stream(wanted.stream.name.clone())) else { continue };
+        if wanted.read == ReadMode::Full {
+            return Err(Error::new(ErrorKind::PositionLost, "a full read of an API begins anew").with("stream", &wanted.stream.name));
+        }
+        messages.push(json!({
+            "type": "STREAM",
+            "stream": {"stream_descriptor": {"name": wanted.stream.name.name}, "stream_state": told(state)?},
+        }));
+    }
+    StateInput::parse(&Value::from(messages).to_string())
+}
+
+fn told(state: &State) -> Result<&Map<String, Value>> {
+    match state.value.get("stream") {
+        Some(Value::Object(stream)) if state.version == VERSION => Ok(stream),
+        _ => Err(Error::new(ErrorKind::DataInvalid, "the state is not one of this source").fix("reset the connection")),
+    }
+}
+
+/// A schema that says nothing is found in the first page.
+async fn sample(stream: &Stream, shape: &mut Shape) -> Result<()> {
+    let mut slices = stream.slices();
+    let Some(slice) = slices.next().await else { return Ok(()) };
+    let mut pages = stream.pages(slice?);
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        if page.is_empty() {
+            continue;
+        }
+        for record in &page {
+            shape.learn(&record.value());
+        }
+        break;
+    }
+    Ok(())
+}
+
+/// Tokens that are good for one use must be kept, and nobody keeps them here: the next run would find the connection lost.
+fn refuse_rotation(value: &Value, path: &str) -> Result<()> {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("refresh_token_updater").is_some_and(|updater| !updater.is_null()) {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "the manifest keeps rotated refresh tokens in its config, which this connector cannot yet",
+                )
+                .with("path", path)
+                .fix("run the manifest with `linkspan manifest read` below a platform that keeps CONTROL messages"));
+            }
+            let skipped = |key: &str| key == "$parameters" || (path.is_empty() && key == "definitions");
+            fields.iter().filter(|(key, _)| !skipped(key)).try_for_each(|(key, value)| refuse_rotation(value, &format!("{path}.{key}")))
+        }
+        Value::Array(items) => items.iter().enumerate().try_for_each(|(at, item)| refuse_rotation(item, &format!("{path}[{at}]"))),
+        _ => Ok(()),
+    }
+}
+
+/// A config as a manifest's source wants it: what a spec makes of it, checked against the spec.
+fn prepared(root: &Value, given: Value) -> Result<Value> {
+    let Some(spec) = crate::config::Spec::of(root)? else { return Ok(given) };
+    let prepared = spec.prepare(given)?.config;
+    spec.check(&prepared)?;
+    spec.validate(&prepared)?;
+    Ok(prepared)
+}
+
+#[async_trait]
+impl Connector for Guest {
+    async fn check(&self) -> Result<Checked> {
+        let source = self.source()?;
+        let began = Instant::now();
+        check::check(&source).await?.map_err(plainly)?;
+        Ok(Checked {
+            streams: Some(source.definitions()?.len()),
+            latency: began.elapsed().max(Duration::from_micros(1)),
+            ..Checked::default()
+        })
+    }
+    fn source(&self) -> Option<Arc<dyn HouseSource>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl HouseSource for Guest {
+    async fn discover(&self) -> Result<Vec<HouseStream>> {
+        let mut found = Vec::new();
+        for stream in Guest::source(self)?.streams(&StateInput::default(), None).await.map_err(plainly)? {
+            found.push(self.described(&stream).await.map_err(|e| plainly(e).with("stream", &stream.name))?);
+        }
+        Ok(found)
+    }
+
+    fn lanes(self: Arc<Self>, selected: Vec<Selected>, from: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {
+        let made = async move {
+            match self.made(&selected, &from).await {
+                Ok(lanes) => lanes.into_iter().map(|lane| Ok(Box::new(lane) as Box<dyn Lane>)).collect(),
+                Err(e) => vec![Err(e)],
+            }
+        };
+        futures::stream::once(made).flat_map(futures::stream::iter).boxed()
+    }
+}
