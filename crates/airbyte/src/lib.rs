@@ -23,6 +23,7 @@ mod form;
 mod hand;
 pub mod inject;
 mod jinja;
+mod looks;
 pub mod manifest;
 mod normalize;
 mod page;

@@ -1,6 +1,5 @@
 //! Paginators: which page comes next, and how a request asks for it.
 
-mod outline;
 mod strategy;
 
 use linkspan_core::Result;

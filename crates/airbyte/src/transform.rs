@@ -2,6 +2,7 @@
 
 mod fields;
 mod keys;
+mod patch;
 
 use linkspan_core::Result;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use crate::{component::Component, slice::Slice, wiring::Build};
 
 use fields::{AddFields, RemoveFields};
 use keys::{DpathFlatten, KeysReplace};
+pub use patch::{Plan, Rules};
 
 pub enum Transform {
     AddFields(AddFields),

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
-use super::outline;
 use crate::{
     answer::Answer,
     component::Component,
     decode::Decoder,
-    page_text,
+    looks, page_text,
     record::Record,
     slice::Slice,
     template::{Condition, Template},
@@ -128,7 +127,7 @@ pub struct Cursor {
 impl Cursor {
     fn build(component: &Component<'_>, records: Option<&[String]>, build: &Build) -> Result<Self> {
         let sources = ["cursor_value", "stop_condition"].into_iter().filter_map(|field| component.field(field));
-        let looks_away = |path: &[String]| sources.clone().all(|source| outline::avoids(&crate::python::text(source), path));
+        let looks_away = |path: &[String]| sources.clone().all(|source| looks::avoids(&crate::python::text(source), path));
         Ok(Self {
             value: component.required_template("cursor_value")?,
             stop: component.condition("stop_condition")?,

@@ -15,7 +15,7 @@ use crate::{
     record::Record,
     slice::Slice,
     template::Condition,
-    transform::Transform,
+    transform::{Plan, Rules, Transform},
     truth::is_true,
     wiring::Build,
 };
@@ -28,6 +28,8 @@ pub struct Selector {
     /// The cursor, where it filters records itself.
     due: Option<Arc<dyn Order>>,
     transforms: Vec<Transform>,
+    /// How untouched records are changed without being read whole.
+    plan: Option<Plan>,
     transforms_first: bool,
     /// Values are made what the stream's schema says.
     pub normalises: bool,
@@ -48,7 +50,9 @@ impl Selector {
         if let Some(filter) = filter.as_ref().filter(|f| f.kind() != "RecordFilter") {
             return Err(filter.unknown_kind());
         }
-        let condition = filter.map(|f| f.condition("condition")).transpose()?.flatten();
+        let condition = filter.as_ref().map(|f| f.condition("condition")).transpose()?.flatten();
+        let transforms = stream.component.children("transformations")?;
+        let plan = Plan::of(filter.as_ref(), &transforms)?;
         let extractor = Extractor::build(&component.required("extractor")?, lists, build)?;
         let decoder = Decoder::build(retriever.child("decoder")?.as_ref())?;
         if extractor.is_combined() && decoder.is_streaming() {
@@ -61,7 +65,8 @@ impl Selector {
             decoder,
             filter: condition,
             due: (is_client_side && !stream.is_data_feed).then(|| stream.order.clone()),
-            transforms: stream.component.children("transformations")?.iter().map(Transform::build).collect::<Result<_>>()?,
+            plan,
+            transforms: transforms.iter().map(Transform::build).collect::<Result<_>>()?,
             transforms_first: component.flag("transform_before_filtering")?.unwrap_or(is_client_side),
             normalises: component.field("schema_normalization").is_some_and(|n| n == "Default"),
             build: build.clone(),
@@ -85,15 +90,32 @@ impl Selector {
     }
 
     fn refined(&self, records: Vec<Record>, slice: &Slice, token: &Value) -> Result<Vec<Record>> {
+        let rules = Rules {
+            filter: self.filter.as_ref(),
+            transforms: &self.transforms,
+            transforms_first: self.transforms_first,
+            slice,
+            token,
+            build: &self.build,
+        };
+        let plan = self.plan.as_ref().filter(|_| self.due.is_none());
         let mut kept = Vec::with_capacity(records.len());
         for record in records {
-            let record = if self.transforms_first { self.transformed(record, slice)? } else { record };
-            if !self.passes(&record, slice, token)? {
-                continue;
-            }
-            kept.push(if self.transforms_first { record } else { self.transformed(record, slice)? });
+            kept.extend(match plan {
+                Some(plan) if record.is_raw() => plan.run(record, &rules)?,
+                _ => self.whole(record, slice, token)?,
+            });
         }
         Ok(kept)
+    }
+
+    /// A record that is read whole, filtered and changed.
+    fn whole(&self, record: Record, slice: &Slice, token: &Value) -> Result<Option<Record>> {
+        let record = if self.transforms_first { self.transformed(record, slice)? } else { record };
+        if !self.passes(&record, slice, token)? {
+            return Ok(None);
+        }
+        if self.transforms_first { Ok(Some(record)) } else { self.transformed(record, slice).map(Some) }
     }
 
     fn passes(&self, record: &Record, slice: &Slice, token: &Value) -> Result<bool> {

@@ -39,17 +39,29 @@ impl AddFields {
 
     pub fn apply(&self, record: &mut Value, slice: &Slice, build: &Build) -> Result<()> {
         for field in &self.fields {
-            let value = {
-                let scope = build.scope().slice(slice).record(record);
-                let value = field.value.value_typed(&scope, field.types)?;
-                if !self.is_wanted(&scope, field, &value)? {
-                    continue;
-                }
-                value
-            };
-            dpath::put(record, &field.path, value)?;
+            let value = self.evaluated(field, &build.scope().slice(slice).record(record))?;
+            if let Some(value) = value {
+                dpath::put(record, &field.path, value)?;
+            }
         }
         Ok(())
+    }
+
+    /// How many fields it adds.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// One of its fields by its place: the name at the top, and the value in this scope; `None` when the condition refuses it.
+    pub fn value(&self, at: usize, scope: &Scope<'_>) -> Result<Option<(String, Value)>> {
+        let Some(field) = self.fields.get(at) else { return Ok(None) };
+        let name = field.path.first().map(Step::shown).unwrap_or_default();
+        Ok(self.evaluated(field, scope)?.map(|value| (name, value)))
+    }
+
+    fn evaluated(&self, field: &Added, scope: &Scope<'_>) -> Result<Option<Value>> {
+        let value = field.value.value_typed(scope, field.types)?;
+        Ok(self.is_wanted(scope, field, &value)?.then_some(value))
     }
 
     fn is_wanted(&self, scope: &Scope<'_>, field: &Added, value: &Value) -> Result<bool> {

@@ -1,4 +1,4 @@
-//! Which parts of a page a template looks at.
+//! What templates look at, told from their texts: what no template sees need not be read.
 
 /// Whether the template never looks at what lies at this path of the response: each way that it goes leaves the path early.
 /// What cannot be told for sure counts as looking.
@@ -18,6 +18,22 @@ pub fn avoids(template: &str, path: &[String]) -> bool {
 }
 
 /// Follows names behind `response` until one is not the path's.
+/// The members of a variable that a template looks at, by name. `None` when it may look at any of them.
+pub fn members(template: &str, variable: &str) -> Option<Vec<String>> {
+    let (mut found, mut rest) = (Vec::new(), template);
+    while let Some(at) = rest.find(variable) {
+        let before = &rest[..at];
+        let starts_a_name = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
+        rest = &rest[at + variable.len()..];
+        if rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') || before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let (name, _) = starts_a_name.then(|| named(rest)).flatten()?;
+        found.push(name.to_owned());
+    }
+    Some(found)
+}
+
 fn leaves(mut rest: &str, path: &[String]) -> bool {
     for step in path {
         let Some((name, after)) = named(rest) else { return false };
@@ -78,6 +94,23 @@ mod tests {
             ("{% set r = response %}{{ r.data }}", &["data"], false),
         ] {
             assert_eq!(avoids(template, &path(names)), away, "{template}");
+        }
+    }
+
+    #[test]
+    fn members_are_known_by_the_names_that_are_written_out() {
+        for (template, names) in [
+            ("{{ record['a'] > 5 and record.b }}", Some(vec!["a", "b"])),
+            ("{{ record.get('a', 1) }}{{ my_record }}{{ records }}", Some(vec!["a"])),
+            ("{{ record.a.b['c'] }}", Some(vec!["a"])),
+            ("{{ config['record'] }}", None),
+            ("{{ 'x' in record }}", None),
+            ("{{ record.items() }}", None),
+            ("{{ record[config.k] }}", None),
+            ("plain", Some(vec![])),
+        ] {
+            let got = members(template, "record");
+            assert_eq!(got.as_ref().map(|n| n.iter().map(String::as_str).collect::<Vec<_>>()), names, "{template}");
         }
     }
 }
