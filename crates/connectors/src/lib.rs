@@ -7,6 +7,7 @@ pub mod jsonl;
 pub mod mysql;
 mod positions;
 pub mod postgresql;
+mod spill;
 pub mod sqlite;
 mod text;
 mod text_file;

@@ -58,6 +58,19 @@ impl Said {
                 (Unavailable, "the server has no connection left", Some("raise max_connections, use fewer lanes, or wait"))
             }
             1053 | 1927 | 4031 => (Unavailable, "the server is stopping or ended the session", Some("run the same command again")),
+            1062 | 1586 => (DataInvalid, "two rows have the same key", Some("choose a key that is unique, with --key")),
+            1048 | 1264 | 1265 | 1292 | 1366 | 1406 | 1441 | 1690 | 3140 | 3141 | 3155 | 3157 | 4025 => (
+                DataInvalid,
+                "a value does not fit its column",
+                Some("let misfits become null or leave their rows out, or write to a wider column"),
+            ),
+            1153 | 1301 => (DataInvalid, "a row is longer than the server takes", Some("raise max_allowed_packet on the server")),
+            1071 | 1170 => (DataInvalid, "the key is too long for an index", Some("choose a shorter key with --key")),
+            1117 | 1118 => {
+                (Unsupported, "the table has too many or too wide columns for the server", Some("leave columns out of the stream"))
+            }
+            1059 | 1102 | 1103 | 1166 => (ConfigInvalid, "the server does not take that name", Some("choose another name with --target")),
+            1836 | 1290 => (PermissionDenied, "the server is read-only", Some("connect to the primary server")),
             1412 => (PositionLost, "the table was rewritten while it was being read", Some("run again: the table is read from its start")),
             1060 => (ConfigInvalid, "two columns have the same name", Some("give each column of the query its own name with AS")),
             1054 => (NotFound, "a column does not exist", Some("run discover to see the columns")),

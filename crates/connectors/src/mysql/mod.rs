@@ -1,26 +1,36 @@
-//! MySQL and MariaDB as a source: binary rows straight into Arrow, slices by key under one view, incremental reads that find late
-//! commits. One folder and two catalog entries: the families differ in their catalogs and settings, not in their protocol.
+//! MySQL and MariaDB as source and destination: binary rows straight into Arrow, slices by key under one view, incremental reads that
+//! find late commits; rows and position in one transaction. One folder and two catalog entries: the families differ in their catalogs
+//! and settings, not in their protocol.
 
+mod books;
 mod catalog;
+mod columns;
 mod config;
 mod connect;
 mod cutter;
+mod ddl;
 mod decode;
+mod destination;
+mod encode;
 mod errors;
+mod insert;
 mod keys;
 #[cfg(test)]
 mod live;
 mod login;
 mod packet;
 mod part;
+mod publish;
 mod pull;
 mod query;
 mod reading;
 mod server;
+mod session;
 mod source;
 mod sql;
 mod statements;
 mod states;
+mod tables;
 mod types;
 mod values;
 mod view;
@@ -30,13 +40,14 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use linkspan_core::{Checked, Connector, ConnectorType, Context, Result, Role, Source, Spec, UrlForm};
+use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Source, Spec, UrlForm};
 use serde_json::json;
 
 pub use config::MysqlConfig;
 pub use statements::{Answer, Statements};
 pub use types::OddDates;
 
+use destination::MysqlDestination;
 use server::Server;
 use source::MysqlSource;
 
@@ -55,7 +66,7 @@ fn connector_type(name: &'static str, title: &'static str, schemes: &'static [&'
         name: name.into(),
         title: title.into(),
         docs: include_str!("docs.md").into(),
-        roles: vec![Role::Source],
+        roles: vec![Role::Source, Role::Destination],
         example: json!({"host": "db.example.com", "port": 3306, "user": "reader", "password": "secret", "database": "shop"}),
         url: Some(UrlForm { schemes, extensions: &[], config: config::of_url }),
         ..Spec::empty()
@@ -98,6 +109,10 @@ impl Connector for Mysql {
             streams,
             latency: Duration::try_from(latency).unwrap_or_default(),
         })
+    }
+
+    fn destination(&self) -> Option<Arc<dyn Destination>> {
+        Some(Arc::new(MysqlDestination::new(&self.server)))
     }
 
     fn source(&self) -> Option<Arc<dyn Source>> {

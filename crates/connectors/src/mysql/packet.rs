@@ -6,6 +6,7 @@ pub(super) mod can {
     pub const LONG_PASSWORD: u32 = 1;
     pub const LONG_FLAG: u32 = 4;
     pub const CONNECT_WITH_DB: u32 = 8;
+    pub const LOCAL_FILES: u32 = 0x80;
     pub const PROTOCOL_41: u32 = 0x200;
     pub const SSL: u32 = 0x800;
     pub const TRANSACTIONS: u32 = 0x2000;
@@ -57,8 +58,15 @@ impl Greeting {
     }
 }
 
+/// Whether the server may ask for the rows of a `LOAD DATA LOCAL`. It is never given a file, and only a writer says that it may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LocalFiles {
+    Refused,
+    Sent,
+}
+
 /// What both can do and we want.
-pub(super) fn capabilities(server: u32, tls: bool, database: bool) -> u32 {
+pub(super) fn capabilities(server: u32, tls: bool, database: bool, files: LocalFiles) -> u32 {
     let mut wanted = can::LONG_PASSWORD
         | can::LONG_FLAG
         | can::PROTOCOL_41
@@ -68,6 +76,9 @@ pub(super) fn capabilities(server: u32, tls: bool, database: bool) -> u32 {
         | can::PLUGIN_AUTH_LENENC;
     if database {
         wanted |= can::CONNECT_WITH_DB;
+    }
+    if files == LocalFiles::Sent {
+        wanted |= can::LOCAL_FILES;
     }
     // Flags that the server lacks would change how it reads our answer. MariaDB leaves LONG_PASSWORD out to be known by it.
     wanted &= server | can::LONG_PASSWORD;
@@ -129,6 +140,16 @@ pub(super) fn text_row(body: &[u8], columns: usize) -> Option<Vec<Option<Vec<u8>
 pub(super) fn column_count(body: &[u8]) -> Option<usize> {
     let mut r = Reader(body);
     usize::try_from(r.length()?).ok().filter(|n| *n <= 4096)
+}
+
+/// How many rows a statement touched and how many warnings it left, from its answer without the leading 0x00.
+pub(super) fn affected(rest: &[u8]) -> Option<(u64, u16)> {
+    let mut r = Reader(rest);
+    let rows = r.length()?;
+    r.length()?;
+    r.take(2)?;
+    let warnings = r.take(2)?;
+    Some((rows, u16::from_le_bytes([warnings[0], warnings[1]])))
 }
 
 /// A column of an answer, as the server describes it.
@@ -276,7 +297,7 @@ mod tests {
     #[test]
     fn only_what_the_server_knows_is_sent() {
         let old = can::PROTOCOL_41 | can::SECURE_CONNECTION;
-        let flags = capabilities(old, false, true);
+        let flags = capabilities(old, false, true, LocalFiles::Refused);
         assert_eq!(flags, old | can::LONG_PASSWORD);
         let packet = response(flags, "u", &[7; 20], Some("d"), "mysql_native_password");
         assert_eq!(packet.len(), 32 + 2 + 1 + 20);

@@ -4,16 +4,23 @@ use std::sync::Arc;
 
 use linkspan_core::Context;
 
-use super::config::Endpoint;
+use super::{config::Endpoint, packet::LocalFiles};
 
 pub(super) struct Server {
     pub endpoint: Endpoint,
     pub ctx: Context,
+    /// What its sessions say of themselves.
+    pub files: LocalFiles,
 }
 
 impl Server {
     pub fn new(endpoint: Endpoint, ctx: Context) -> Arc<Self> {
-        Arc::new(Self { endpoint, ctx })
+        Arc::new(Self { endpoint, ctx, files: LocalFiles::Refused })
+    }
+
+    /// The same server for sessions that write.
+    pub fn writer(&self) -> Arc<Self> {
+        Arc::new(Self { endpoint: self.endpoint.clone(), ctx: self.ctx.clone(), files: LocalFiles::Sent })
     }
 }
 

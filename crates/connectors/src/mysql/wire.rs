@@ -112,7 +112,7 @@ async fn login(server: &Arc<Server>, encrypt: Encrypt) -> Result<Wire> {
         (false, Encrypt::Always) => return Err(tls::not_offered()),
         (true, _) => true,
     };
-    let flags = packet::capabilities(greeting.capabilities, encrypted, endpoint.database.is_some());
+    let flags = packet::capabilities(greeting.capabilities, encrypted, endpoint.database.is_some(), server.files);
     if let (true, Some(wanted)) = (encrypted, endpoint.tls()) {
         wire.send(&packet::response_head(flags)).await?;
         if wire.start < wire.end {
@@ -300,6 +300,54 @@ impl Wire {
                 self.take(b);
             }
             self.fill(doing).await?;
+        }
+    }
+
+    /// Starts a `LOAD DATA LOCAL`: the server asks for the file, and `load` sends it piece by piece. The only place where such a
+    /// question is answered.
+    pub async fn start_load(&mut self, sql: &str, doing: &'static str) -> Result<()> {
+        self.command(0x03, sql.as_bytes()).await?;
+        let head = self.receive(doing).await?;
+        match head.split_first() {
+            Some((0xfb, _)) => Ok(()),
+            Some((0xff, rest)) => self.refused(rest, doing),
+            _ => Err(garbled(doing)),
+        }
+    }
+
+    pub async fn load(&mut self, piece: &[u8]) -> Result<()> {
+        // An empty piece would be the end.
+        for packet in piece.chunks(FULL - 1) {
+            self.send(packet).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file: how many rows were taken, and how many warnings there are.
+    pub async fn finish_load(&mut self, doing: &'static str) -> Result<(u64, u16)> {
+        self.send(&[]).await?;
+        let body = self.receive(doing).await?;
+        match body.split_first() {
+            Some((0x00, rest)) => {
+                let answer = packet::affected(rest).ok_or_else(|| garbled(doing))?;
+                self.idle(answer)
+            }
+            Some((0xff, rest)) => self.refused(rest, doing),
+            _ => Err(garbled(doing)),
+        }
+    }
+
+    /// Runs one statement without rows, given as bytes: how many rows it touched, and how many warnings there are.
+    pub async fn change(&mut self, sql: &[u8], doing: &'static str) -> Result<(u64, u16)> {
+        self.command(0x03, sql).await?;
+        let body = self.receive(doing).await?;
+        match body.split_first() {
+            Some((0x00, rest)) => {
+                let answer = packet::affected(rest).ok_or_else(|| garbled(doing))?;
+                self.idle(answer)
+            }
+            Some((0xff, rest)) => self.refused(rest, doing),
+            _ => Err(garbled(doing)),
         }
     }
 

@@ -10,7 +10,6 @@ mod insert;
 mod lane;
 mod session;
 mod source;
-mod spill;
 mod tables;
 mod types;
 

@@ -19,10 +19,12 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{
     Sqlite, books, ddl,
     insert::Inserter,
-    spill::{Spill, Spilled},
     tables::{self, Table},
 };
-use crate::blocking::blocking;
+use crate::{
+    blocking::blocking,
+    spill::{Spill, Spilled},
+};
 
 /// Rows kept in memory before they go to the spill file.
 const IN_MEMORY: u64 = 8 << 20;

@@ -31,7 +31,7 @@ fn changes(read: &Read) -> Vec<String> {
 }
 
 /// A column's type, values as SQL, and what Arrow shows.
-const VALUES: &[(&str, &[&str], &[&str])] = &[
+pub(crate) const VALUES: &[(&str, &[&str], &[&str])] = &[
     ("tinyint", &["-128", "127"], &["-128", "127"]),
     ("tinyint unsigned", &["255"], &["255"]),
     ("boolean", &["TRUE", "2"], &["1", "2"]),

@@ -10,6 +10,8 @@ const SUITES: &[(&str, Role, &str)] = &[
     ("jsonl", Role::Source, "connectors/tests/it/jsonl_source.rs"),
     ("jsonl", Role::Destination, "connectors/tests/it/text_files.rs"),
     ("mariadb", Role::Source, "connectors/tests/it/mysql_source.rs"),
+    ("mariadb", Role::Destination, "connectors/tests/it/mysql_destination.rs"),
+    ("mysql", Role::Destination, "connectors/tests/it/mysql_destination.rs"),
     ("mysql", Role::Source, "connectors/tests/it/mysql_source.rs"),
     ("postgresql", Role::Source, "connectors/tests/it/postgresql_source.rs"),
     ("postgresql", Role::Destination, "connectors/tests/it/postgresql_suite.rs"),

@@ -11,7 +11,7 @@ use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow_schema::ArrowError;
 use linkspan_core::{Error, ErrorKind, Result, file_error};
 
-pub(super) struct Spill {
+pub(crate) struct Spill {
     /// The folder it lies in, for messages.
     folder: PathBuf,
     file: File,
@@ -20,7 +20,7 @@ pub(super) struct Spill {
 
 /// Where in the file a batch lies.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spilled {
+pub(crate) struct Spilled {
     start: u64,
     len: u64,
 }
@@ -28,7 +28,9 @@ pub(super) struct Spilled {
 impl Spill {
     /// In the database's own folder: the rows need that room anyway.
     pub fn beside(database: &Path) -> Result<Self> {
-        let folder = database.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::within(database.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    }
+    pub fn within(folder: &Path) -> Result<Self> {
         let path = folder.join(format!(".linkspan-spill-{}", uuid::Uuid::new_v4().simple()));
         let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(|e| file_error("the spill file cannot be made", &path, e))?;
