@@ -169,11 +169,14 @@ fn body_of(operation: &Operation, input: &Value) -> Option<Value> {
     if !in_body(&operation.method) {
         return None;
     }
-    let media = media_type(input);
+    let (media, open) = (media_type(input), input["additionalProperties"] == true);
     let mut schema = input.clone();
+    if schema.get("properties").is_none() {
+        schema["properties"] = json!({});
+    }
     let properties = schema["properties"].as_object_mut()?;
     properties.retain(|name, _| !placeholders.contains(&name.as_str()));
-    if properties.is_empty() {
+    if properties.is_empty() && !open {
         return None;
     }
     let mut must = schema["required"].as_array().cloned().unwrap_or_default();

@@ -71,8 +71,8 @@ fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
     for field in fields.iter().filter(|f| !cli.positional.contains(&f.name.as_str())) {
         command = command.arg(option(field));
     }
-    let has_whole =
-        fields.len() > cli.positional.len() && operation.method != http::Method::GET && operation.method != http::Method::DELETE;
+    let has_body = operation.method != http::Method::GET && operation.method != http::Method::DELETE;
+    let has_whole = has_body && (fields.len() > cli.positional.len() || operation.input()["additionalProperties"] == true);
     if has_whole {
         let help = "The request's fields as one JSON object, @FILE or - for stdin; options win over it";
         command = command.arg(Arg::new(INPUT).long("input").value_name("JSON").help(help));
