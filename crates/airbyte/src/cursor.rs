@@ -18,7 +18,7 @@ use crate::{slice::Slice, truth::is_true};
 pub use build::{Asked, build, catalog_field};
 pub use counting::Counting;
 pub use dates::{Dates, MinMax, duration};
-pub use partitioned::{Opened, Partitioned};
+pub use partitioned::{Again, Opened, Partitioned};
 pub use ranged::{Definition, Ranged};
 pub use window::{At, Clamping, Ends, Plan, Seen, Window};
 

@@ -12,7 +12,7 @@ use linkspan_core::Result;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cursor::{Cursor, Opened},
+    cursor::{Again, Cursor, Opened},
     hand::{self, Hand},
     partition::{ParentStream, Router, Slices},
     record::Record,
@@ -63,8 +63,12 @@ impl Stream {
         Ok(stream)
     }
 
-    /// The slices that are left to read, made as they are pulled.
+    /// The slices that are left to read, made as they are pulled. A partition is read once.
     pub fn slices(&self) -> Slices {
+        self.slices_of(Again::No)
+    }
+
+    fn slices_of(&self, again: Again) -> Slices {
         let slices = match &*self.cursor {
             Cursor::Whole => self.router.clone().slices(),
             Cursor::Counting(counting) => {
@@ -72,7 +76,7 @@ impl Stream {
                 futures::stream::iter([slice]).boxed()
             }
             Cursor::Ranged(_) => windows(self.cursor.clone()),
-            Cursor::Partitioned(_) => partitions(self.cursor.clone(), self.router.clone()),
+            Cursor::Partitioned(_) => partitions(self.cursor.clone(), self.router.clone(), again),
         };
         self.retriever.clone().partitions(slices)
     }
@@ -97,7 +101,7 @@ impl ParentStream for Stream {
         &self.cursor
     }
     fn slices(self: Arc<Self>) -> Slices {
-        Stream::slices(&self)
+        self.slices_of(Again::Yes)
     }
     fn pages(self: Arc<Self>, slice: Arc<Slice>) -> BoxStream<'static, Result<Vec<Record>>> {
         Stream::pages(&self, slice)
@@ -122,7 +126,7 @@ fn windows(cursor: Arc<Cursor>) -> Slices {
 }
 
 /// Every partition's windows. A partition is handed out once the next one is known, with the parents' state as it was when it came.
-fn partitions(cursor: Arc<Cursor>, router: Arc<Router>) -> Slices {
+fn partitions(cursor: Arc<Cursor>, router: Arc<Router>, again: Again) -> Slices {
     hand::stream(move |mut hand| async move {
         let Cursor::Partitioned(parts) = &*cursor else { return Ok(()) };
         parts.start();
@@ -131,19 +135,19 @@ fn partitions(cursor: Arc<Cursor>, router: Arc<Router>) -> Slices {
         while let Some(partition) = all.next().await {
             let next = (partition?, router.parents());
             if let Some((partition, parents)) = held.replace(next) {
-                cut(&cursor, &partition, parents, &mut hand).await?;
+                cut(&cursor, &partition, parents, again, &mut hand).await?;
             }
         }
         if let Some((partition, parents)) = held {
-            cut(&cursor, &partition, parents, &mut hand).await?;
+            cut(&cursor, &partition, parents, again, &mut hand).await?;
         }
         Ok(())
     })
 }
 
-async fn cut(cursor: &Cursor, partition: &Slice, parents: Option<Value>, hand: &mut Hand<Arc<Slice>>) -> Result<()> {
+async fn cut(cursor: &Cursor, partition: &Slice, parents: Option<Value>, again: Again, hand: &mut Hand<Arc<Slice>>) -> Result<()> {
     let Cursor::Partitioned(parts) = cursor else { return Ok(()) };
-    let Some(Opened { key, windows }) = parts.open(partition, parents)? else { return Ok(()) };
+    let Some(Opened { key, windows }) = parts.open(partition, parents, again)? else { return Ok(()) };
     let count = windows.len();
     for (at, window) in windows.into_iter().enumerate() {
         let slice = Slice::new(partition.partition().clone(), parts.definition.keys(window), partition.extra().clone())?;

@@ -88,6 +88,13 @@ impl Kept {
     }
 }
 
+/// Whether a partition that was read to its end and comes once more is read on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    Yes,
+    No,
+}
+
 /// A partition that is being handed out: its key, and its windows.
 pub struct Opened {
     pub key: String,
@@ -139,8 +146,9 @@ impl Partitioned {
         self.lock().started.get_or_insert_with(Instant::now);
     }
 
-    /// A partition's windows; `None` for one that was handed out before. `parents` is what the parents had read when it came.
-    pub fn open(&self, partition: &Slice, parents: Option<Value>) -> Result<Option<Opened>> {
+    /// A partition's windows; `None` for one that is being read, or was read where that counts. `parents` is what the parents had
+    /// read when it came.
+    pub fn open(&self, partition: &Slice, parents: Option<Value>, again: Again) -> Result<Option<Opened>> {
         let mut parts = self.lock();
         parts.make_room();
         let key = key_of_map(partition.partition());
@@ -153,7 +161,8 @@ impl Partitioned {
                 ranged
             }
         };
-        if !parts.known.insert(fingerprint(&key)) {
+        let is_new = again == Again::Yes || parts.known.insert(fingerprint(&key));
+        if !is_new || parts.open.contains_key(&key) {
             return Ok(None);
         }
         let number = parts.handed_out;
