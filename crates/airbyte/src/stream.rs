@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use linkspan_core::Result;
+use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -117,12 +117,25 @@ impl ParentStream for Stream {
 fn windows(cursor: Arc<Cursor>) -> Slices {
     hand::stream(move |mut hand| async move {
         let Cursor::Ranged(ranged) = &*cursor else { return Ok(()) };
-        for window in ranged.windows()? {
+        for (at, window) in ranged.windows()?.enumerate() {
+            few_enough(at)?;
             let slice = Slice::new(Map::new(), ranged.definition.keys(window), Map::new())?;
             hand.out(Arc::new(slice)).await;
         }
         Ok(())
     })
+}
+
+/// More windows than anybody asks an API for: a step that is far too short.
+const MOST_WINDOWS: usize = 1_000_000;
+
+fn few_enough(at: usize) -> Result<()> {
+    if at < MOST_WINDOWS {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ConfigInvalid, "the stream is cut into too many windows")
+        .with("limit", MOST_WINDOWS)
+        .fix("choose a longer step, or a later start date"))
 }
 
 /// Every partition's windows. A partition is handed out once the next one is known, with the parents' state as it was when it came.
@@ -148,10 +161,11 @@ fn partitions(cursor: Arc<Cursor>, router: Arc<Router>, again: Again) -> Slices 
 async fn cut(cursor: &Cursor, partition: &Slice, parents: Option<Value>, again: Again, hand: &mut Hand<Arc<Slice>>) -> Result<()> {
     let Cursor::Partitioned(parts) = cursor else { return Ok(()) };
     let Some(Opened { key, windows }) = parts.open(partition, parents, again)? else { return Ok(()) };
-    let count = windows.len();
-    for (at, window) in windows.into_iter().enumerate() {
+    let mut windows = windows.enumerate().peekable();
+    while let Some((at, window)) = windows.next() {
+        few_enough(at)?;
         let slice = Slice::new(partition.partition().clone(), parts.definition.keys(window), partition.extra().clone())?;
-        parts.hand_out(&key, at + 1 == count);
+        parts.hand_out(&key, windows.peek().is_none());
         hand.out(Arc::new(slice)).await;
     }
     Ok(())

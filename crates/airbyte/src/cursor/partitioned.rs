@@ -98,7 +98,8 @@ pub enum Again {
 /// A partition that is being handed out: its key, and its windows.
 pub struct Opened {
     pub key: String,
-    pub windows: Vec<Window>,
+    /// Cut as they are pulled.
+    pub windows: Box<dyn Iterator<Item = Window> + Send>,
 }
 
 impl Partitioned {
@@ -173,14 +174,7 @@ impl Partitioned {
         }
         parts.open.insert(key.clone(), Open { windows: 0, all_handed_out: false, number });
         drop(parts);
-        // Windows are small and bounded by the step; those of one partition fit into memory.
-        let windows = ranged.windows()?.take(MOST_WINDOWS + 1).collect::<Vec<_>>();
-        if windows.len() > MOST_WINDOWS {
-            return Err(Error::new(ErrorKind::ConfigInvalid, "a partition has too many windows")
-                .with("limit", MOST_WINDOWS)
-                .fix("choose a longer step, or a later start date"));
-        }
-        Ok(Some(Opened { key, windows }))
+        Ok(Some(Opened { key, windows: Box::new(ranged.windows()?) }))
     }
 
     /// One of its windows is about to be read.
@@ -296,9 +290,6 @@ impl Partitioned {
         self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
-
-/// More windows of one partition than anybody asks an API for.
-const MOST_WINDOWS: usize = 1_000_000;
 
 impl Parts {
     fn advance(&mut self, text: &str) {

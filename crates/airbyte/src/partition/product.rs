@@ -10,7 +10,7 @@ use super::{Router, Slices};
 use crate::{hand, slice::Slice};
 
 /// Partitions of the routers after the first are held in memory, up to this many each.
-const MOST: usize = 1_000_000;
+const MOST: usize = 200_000;
 
 pub(super) fn slices(routers: Vec<Arc<Router>>) -> Slices {
     hand::stream(move |mut hand| async move {
