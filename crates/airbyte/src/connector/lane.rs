@@ -51,7 +51,7 @@ pub(super) struct GuestLane {
 #[allow(clippy::large_enum_variant, reason = "one of the large ones is made for each partition")]
 enum Said {
     Rows(Vec<Record>),
-    Closed(Arc<Slice>, Observed, Newest),
+    Closed(Arc<Slice>, Box<(Observed, Newest)>),
 }
 
 impl GuestLane {
@@ -119,7 +119,7 @@ fn partition(stream: Arc<Stream>, edge: Arc<Option<Edge>>, slice: Arc<Slice>) ->
             };
             hand.out(Said::Rows(page)).await;
         }
-        hand.out(Said::Closed(slice, observed, newest)).await;
+        hand.out(Said::Closed(slice, Box::new((observed, newest)))).await;
         Ok(())
     })
 }
@@ -145,7 +145,8 @@ impl Lane for GuestLane {
         while let Some(next) = said.next().await {
             match next.map_err(|e| plainly(e).with("stream", &self.name))? {
                 Said::Rows(records) => self.rows(&records, out).await?,
-                Said::Closed(slice, observed, newest) => {
+                Said::Closed(slice, told) => {
+                    let (observed, newest) = *told;
                     if let Some(edge) = &mut self.edge {
                         edge.close(&edge::key(&slice), newest);
                     }
