@@ -1,6 +1,7 @@
 //! Extractors: where in an answer the records are.
 
 mod expand;
+mod file;
 
 use std::sync::Arc;
 
@@ -24,8 +25,19 @@ use expand::Expander;
 
 /// Finds the records of an answer.
 pub enum Extractor {
-    Path { path: Vec<Template>, expander: Option<Box<Expander>> },
-    Several { extractors: Vec<Extractor>, takes_first: bool, skips_empty: bool },
+    Path {
+        path: Vec<Template>,
+        expander: Option<Box<Expander>>,
+    },
+    /// A file of rows.
+    File {
+        keeps_na: bool,
+    },
+    Several {
+        extractors: Vec<Extractor>,
+        takes_first: bool,
+        skips_empty: bool,
+    },
 }
 
 /// The records of one answer, and how many the extractor counted.
@@ -51,6 +63,7 @@ impl Extractor {
                 let expander = component.child("record_expander")?.map(|c| Expander::build(&c, lists, build).map(Box::new)).transpose()?;
                 Ok(Self::Path { path: component.templates("field_path")?, expander })
             }
+            "ResponseToFileExtractor" => Ok(Self::File { keeps_na: component.flag("preserve_na_values")?.unwrap_or(false) }),
             "CombinedExtractor" => {
                 let extractors = component.children("extractors")?;
                 if extractors.is_empty() {
@@ -69,7 +82,7 @@ impl Extractor {
     /// Whether it counts records of more than one place: offsets would overshoot.
     pub fn adds_up(&self) -> bool {
         match self {
-            Self::Path { .. } => false,
+            Self::Path { .. } | Self::File { .. } => false,
             Self::Several { extractors, takes_first, .. } => !takes_first || extractors.iter().any(Self::adds_up),
         }
     }
@@ -98,6 +111,10 @@ impl Extractor {
                         Some(expander) => expander.expanded(records).await?,
                         None => records,
                     };
+                    Ok(Extracted { count: records.len(), records })
+                }
+                Self::File { keeps_na } => {
+                    let records = file::rows(answer, *keeps_na)?;
                     Ok(Extracted { count: records.len(), records })
                 }
                 Self::Several { extractors, takes_first, skips_empty } => {

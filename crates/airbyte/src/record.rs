@@ -52,6 +52,12 @@ impl Record {
             Inner::Read(value) => Cow::Owned(serde_json::to_vec(value).unwrap_or_default()),
         }
     }
+    pub fn is_object(&self) -> bool {
+        match &self.0 {
+            Inner::Raw(_) => true,
+            Inner::Read(value) => value.is_object(),
+        }
+    }
     pub fn is_raw(&self) -> bool {
         !matches!(self.0, Inner::Read(_))
     }

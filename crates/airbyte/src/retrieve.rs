@@ -73,6 +73,11 @@ impl Order for Unordered {
 #[async_trait]
 pub trait Schema: Send + Sync {
     async fn schema(&self) -> Result<Arc<Value>>;
+
+    /// Whether records may be anything but objects: what is read for the program's own use may.
+    fn takes_anything(&self) -> bool {
+        false
+    }
 }
 
 /// Records of any form.
@@ -82,6 +87,9 @@ pub struct NoSchema;
 impl Schema for NoSchema {
     async fn schema(&self) -> Result<Arc<Value>> {
         Ok(Arc::new(Value::Object(Map::new())))
+    }
+    fn takes_anything(&self) -> bool {
+        true
     }
 }
 

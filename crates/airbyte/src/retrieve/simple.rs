@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use linkspan_core::Result;
+use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use super::{
@@ -117,7 +117,13 @@ impl Simple {
             return Ok(Selected { records: Vec::new(), extracted: 0 });
         }
         let schema = if self.selector.normalises { Some(self.schema.schema().await?) } else { None };
-        self.selector.select(answer, slice, &shown(token), schema.as_deref()).await
+        let selected = self.selector.select(answer, slice, &shown(token), schema.as_deref()).await?;
+        if !self.schema.takes_anything() && selected.records.iter().any(|record| !record.is_object()) {
+            return Err(Error::new(ErrorKind::DataInvalid, "a record of the API is no object")
+                .with("stream", &self.stream)
+                .fix("check the extractor's field_path, or add a record_expander"));
+        }
+        Ok(selected)
     }
 
     /// The next token, unless this was the last page.
