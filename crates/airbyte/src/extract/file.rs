@@ -48,7 +48,7 @@ pub fn rows(answer: &Answer, keeps_na: bool) -> Result<Vec<Record>> {
 /// Gzip and zlib are opened; anything else is read as it is, without null bytes.
 fn unpacked(body: &[u8]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    let is_zlib = body.len() > 2 && body[0] & 0x0F == 8 && u16::from_be_bytes([body[0], body[1]]) % 31 == 0;
+    let is_zlib = body.len() > 2 && body[0] & 0x0F == 8 && u16::from_be_bytes([body[0], body[1]]).is_multiple_of(31);
     let read = match body {
         [0x1F, 0x8B, ..] => MultiGzDecoder::new(body).take(LARGEST + 1).read_to_end(&mut text),
         _ if is_zlib => ZlibDecoder::new(body).take(LARGEST + 1).read_to_end(&mut text),
