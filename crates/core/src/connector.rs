@@ -122,11 +122,27 @@ fn redact(config: &Value, schema: &Value) -> Value {
             (Value::String(_), Value::String(url)) => mask_url(url).into(),
             // A field that the schema does not know may be a misspelt secret: its value is not shown.
             _ if properties.get(k).is_none() => MASK.into(),
+            // Something inside is secret: which part that is depends on the value's shape, so that nothing of it is shown.
+            (_, Value::Object(_) | Value::Array(_)) if holds_secret(schema, &properties[k], 0) => MASK.into(),
             _ => v.clone(),
         };
         (k.clone(), shown)
     });
     Value::Object(shown.collect())
+}
+
+fn holds_secret(root: &Value, schema: &Value, depth: usize) -> bool {
+    const DEEPEST: usize = 16;
+    match schema {
+        _ if depth > DEEPEST => true,
+        Value::Object(fields) => {
+            let is_marked = fields.get("x-secret").is_some_and(|mark| *mark != Value::Bool(false));
+            let target = fields.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')));
+            is_marked || target.into_iter().chain(fields.values()).any(|inner| holds_secret(root, inner, depth + 1))
+        }
+        Value::Array(all) => all.iter().any(|inner| holds_secret(root, inner, depth + 1)),
+        _ => false,
+    }
 }
 
 fn config_error(name: &str, schema: &Value, e: &serde_json::Error) -> Error {
@@ -193,6 +209,14 @@ mod tests {
         url: Option<SecretUrl>,
         /// The key.
         api_key: Option<Secret>,
+        /// A secret with a name.
+        login: Option<Login>,
+    }
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Login {
+        user: String,
+        token: Secret,
     }
     struct Nothing;
     #[async_trait]
@@ -214,7 +238,9 @@ mod tests {
 
     #[test]
     fn a_shown_config_has_no_secret() {
-        let shown = acme().redact(&json!({"url": "x://u:canary@h", "api_key": "canary", "misspelt": "canary"}));
+        let shown = acme().redact(
+            &json!({"url": "x://u:canary@h", "api_key": "canary", "misspelt": "canary", "login": {"user": "u", "token": "canary"}}),
+        );
         assert!(!shown.to_string().contains("canary"), "{shown}");
     }
 }
