@@ -13,7 +13,7 @@ mod times;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use linkspan_core::Result;
+use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -84,6 +84,11 @@ pub fn build(component: &Component<'_>, whose: &For<'_>, build: &Build) -> Resul
         "SessionTokenAuthenticator" => session::session(component, whose, build),
         "LegacySessionTokenAuthenticator" => legacy::legacy(component, whose, build),
         "SelectiveAuthenticator" => selected(component, whose, build),
+        "RateLimitedMultipleTokenAuthenticator" => {
+            Err(Error::new(ErrorKind::Unsupported, "an authenticator that rotates several tokens is not there yet")
+                .with("path", component.path())
+                .fix("use one token with a BearerAuthenticator and an api_budget"))
+        }
         _ => Err(component.unknown_kind()),
     }
 }

@@ -94,7 +94,10 @@ pub fn with_query(url: &str, params: &Map<String, Value>) -> String {
     let own = own_query(query);
     let added = params.iter().filter(|(key, value)| !own.iter().any(|(k, v)| k == *key && *v == text(value)));
     let added = encoded(added);
-    let mut whole = quoted(path);
+    // A host may stand in brackets; elsewhere they are quoted.
+    let host_end = path.find("://").map_or(0, |at| path[at + 3..].find('/').map_or(path.len(), |slash| at + 3 + slash));
+    let (host, path) = path.split_at(host_end);
+    let mut whole = format!("{host}{}", quoted(path));
     if !query.is_empty() || !added.is_empty() {
         whole.push('?');
         whole.push_str(&quoted(query));
@@ -161,8 +164,9 @@ fn quoted(text: &str) -> String {
     for byte in bytes {
         match byte {
             b'%' if all_escapes => out.push('%'),
-            b'%' | b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0..=0x1F | 0x7F.. => percent(&mut out, *byte),
-            byte => out.push(char::from(*byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => out.push(char::from(*byte)),
+            byte if b"-._~!$&'()*+,;=:@/?".contains(byte) => out.push(char::from(*byte)),
+            byte => percent(&mut out, *byte),
         }
     }
     out
@@ -212,5 +216,6 @@ mod tests {
         assert_eq!(with_query("https://x/p?a=2", &json!({"a": 2}).as_object().unwrap().clone()), "https://x/p?a=2");
         assert_eq!(with_query("https://x/a b/{c}", &Map::new()), "https://x/a%20b/%7Bc%7D");
         assert_eq!(with_query("https://x/100%", &Map::new()), "https://x/100%25");
+        assert_eq!(with_query("http://[::1]:80/s/['1']?a[]=\u{e9}|", &Map::new()), "http://[::1]:80/s/%5B'1'%5D?a%5B%5D=%C3%A9%7C");
     }
 }

@@ -160,11 +160,13 @@ impl Window {
                 return Ok((Turn::Again, false));
             }
         };
+        // The page is judged by the size that it was asked for with.
+        let size = self.reducer.size;
         if let Some(by) = &retriever.reduction {
             self.reducer.succeeded(by);
         }
         self.observe(&page);
-        let is_last = self.step(retriever, &page)?;
+        let is_last = self.step(retriever, &page, size)?;
         Ok((Turn::Page(page.records), is_last))
     }
 
@@ -176,7 +178,7 @@ impl Window {
     }
 
     /// Goes on to the next page; whether there is none.
-    fn step(&mut self, retriever: &Simple, page: &Page) -> Result<bool> {
+    fn step(&mut self, retriever: &Simple, page: &Page, size: Option<i64>) -> Result<bool> {
         if !page.answer.is_ok() {
             return Ok(true);
         }
@@ -192,7 +194,7 @@ impl Window {
             last_record: page.records.last(),
             token: self.token.as_ref(),
             slice: &page.slice,
-            size: self.reducer.size,
+            size,
         };
         let Some(token) = retriever.next(&end)? else { return Ok(true) };
         self.watch.see(&page.answer, &token, page.extracted > 0).map_err(|e| e.with("stream", &retriever.stream))?;
