@@ -7,6 +7,7 @@
 mod app;
 pub mod audit;
 pub mod auth;
+pub mod bootstrap;
 mod caller;
 pub mod catalog;
 mod commit;
@@ -20,6 +21,7 @@ mod moment;
 mod operation;
 mod paging;
 pub mod projects;
+pub mod pulls;
 mod reach;
 pub mod registry;
 pub mod rotation;
@@ -48,6 +50,8 @@ pub fn operations() -> Vec<Operation> {
         audit::operations(),
         catalog::operations(),
         connectors::operations(),
+        bootstrap::operations(),
+        pulls::operations(),
         connections::operations(),
         runs::operations(),
         rotation::operations(),

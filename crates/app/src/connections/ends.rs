@@ -40,6 +40,12 @@ pub(super) async fn source(app: &App, project: &str, key: &str) -> Result<Docume
     Ok(document)
 }
 
+/// A connector that is made together with its connection.
+pub(super) fn as_source(app: &App, document: &Document) -> Result<Document> {
+    can(app, &document.read()?, document.name.as_deref().unwrap_or_default(), Role::Source)?;
+    Ok(document.clone())
+}
+
 /// The destination by id or name. A connector of the user's own comes before the built-in names.
 pub(super) async fn destination(app: &App, project: &str, key: &str) -> Result<(To, String)> {
     match find_in(app, project, key).await {

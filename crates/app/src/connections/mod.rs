@@ -9,6 +9,7 @@ mod kept;
 mod operations;
 mod shown;
 
+pub(crate) use ends::lake;
 pub use fields::{New, Options, Retries, Streams};
 pub use job::job;
 pub use kept::{KIND, Kept, RetryPolicy, To, run_name, schedule_entry};

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use linkspan_core::Result;
-use linkspan_store::RunStatus;
+use linkspan_store::{RunId, RunStatus};
 use tokio::task::JoinSet;
 
 use super::{attempt::attempt, ticks};
@@ -48,6 +48,15 @@ pub async fn drain(app: &Arc<App>, within: Duration) {
         tracing::warn!("runs did not stop in time; the next process takes them over");
         dispatcher.abort();
     }
+}
+
+/// For a command without a server: carries out what waits until the run is over.
+pub async fn see_through(app: &Arc<App>, run: RunId) -> Result<()> {
+    start(app, Schedules::Off).await?;
+    while !app.store.run(run).await?.status.is_over() {
+        app.context.clock.sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 async fn dispatch(app: Weak<App>) {
@@ -98,7 +107,7 @@ async fn start_waiting(app: &Arc<App>, runs: &mut JoinSet<()>) -> Result<Duratio
 }
 
 /// Takes the run off the desk, also when its task panics.
-struct Ended(Arc<App>, linkspan_store::RunId);
+struct Ended(Arc<App>, RunId);
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.desk.ended(self.1);

@@ -15,7 +15,7 @@ mod ticks;
 
 use crate::operation::Operation;
 
-pub use dispatch::{Schedules, drain, start};
+pub use dispatch::{Schedules, drain, see_through, start};
 pub use shown::{Shown, StreamShown};
 
 pub fn operations() -> Vec<Operation> {

@@ -6,6 +6,7 @@ mod auth;
 mod connectors;
 mod plant;
 mod printed;
+mod pulls;
 mod rig;
 mod rotation;
 mod runs;
