@@ -64,6 +64,14 @@ struct Line {
     what: serde_json::Map<String, Value>,
 }
 
+/// How long the trail is kept.
+const KEPT_MS: i64 = 400 * 24 * 3600 * 1000;
+
+/// Forgets what is older than 400 days; answers how many lines went.
+pub async fn trim(app: &App) -> Result<u64> {
+    app.store.forget_entries(AUDIT, app.now_ms() - KEPT_MS).await
+}
+
 async fn list(app: Arc<App>, context: CallContext, which: Which) -> Result<Reply<Trail>> {
     let at = Cursor::of(which.limit, which.cursor.as_deref())?;
     if which.all_projects && context.caller.reach != Reach::Installation {

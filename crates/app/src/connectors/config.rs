@@ -6,17 +6,19 @@ use serde_json::{Map, Value};
 use crate::secrets::{Reference, Values};
 
 /// Names that people and other products use for a field; taken when the type has the field and not the name.
-const ALIASES: [(&str, &str); 10] = [
+const ALIASES: [(&str, &str); 12] = [
     ("dsn", "url"),
     ("connection", "url"),
     ("connection_string", "url"),
     ("uri", "url"),
     ("user", "username"),
+    ("username", "user"),
     ("dbname", "database"),
     ("ssl.mode", "sslmode"),
     ("ssl_mode", "sslmode"),
     ("ssl.rootcert", "sslrootcert"),
     ("output_schemas", "schemas"),
+    ("output_schemas", "databases"),
 ];
 /// Stands for a secret that is not there yet when a config is judged.
 const STAND_IN: &str = "placeholder";

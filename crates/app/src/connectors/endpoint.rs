@@ -45,7 +45,7 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
     let secrets = secrets(app, &document, &connector).await.map_err(|e| e.with("connector", &name))?;
     let schema = kind.config_schema();
     let redactor = Redactor::of(&secrets);
-    let config = ready(app, &schema, &connector, secrets).map_err(|e| e.with("connector", &name))?;
+    let config = ready(app, &document.project, &schema, &connector, secrets).map_err(|e| e.with("connector", &name))?;
     Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor })
 }
 
@@ -66,12 +66,12 @@ fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {
 }
 
 /// What a type opens: path fenced, schemas limited.
-pub(super) fn ready(app: &App, schema: &Value, connector: &Connector, secrets: Values) -> Result<Value> {
+fn ready(app: &App, project: &str, schema: &Value, connector: &Connector, secrets: Values) -> Result<Value> {
     let mut config = whole(&connector.config, &secrets);
-    fence(&mut config, &app.settings.files)?;
-    let limits = schema["properties"].get("schemas").is_some() && !connector.output_schemas.is_empty();
-    if limits && let Some(fields) = config.as_object_mut() {
-        fields.insert("schemas".into(), json!(connector.output_schemas));
+    fence(&mut config, &app.settings.files, project)?;
+    let limit = ["schemas", "databases"].into_iter().find(|f| schema["properties"].get(f).is_some());
+    if let (Some(field), false, Some(fields)) = (limit, connector.output_schemas.is_empty(), config.as_object_mut()) {
+        fields.insert(field.into(), json!(connector.output_schemas));
     }
     if let (Some(pull), true, Some(fields)) = (&connector.pull, schema["properties"].get("query").is_some(), config.as_object_mut()) {
         fields.insert("query".into(), json!(pull.query));

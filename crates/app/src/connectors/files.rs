@@ -5,11 +5,16 @@ use std::path::{Component, Path, PathBuf};
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
-use crate::app::LocalFiles;
+use crate::{app::LocalFiles, caller::DEFAULT_PROJECT};
 
-/// Makes the config's path absolute under the folder that callers reach; refuses one that leads out of it.
-pub fn fence(config: &mut Value, files: &LocalFiles) -> Result<()> {
+/// Under the folder of all, where the other projects' own folders are.
+const PROJECTS: &str = ".projects";
+
+/// Makes the config's path absolute under the folder that callers of the project reach; refuses one that leads out of it.
+pub fn fence(config: &mut Value, files: &LocalFiles, project: &str) -> Result<()> {
     let LocalFiles::Under(root) = files else { return Ok(()) };
+    let others = root.join(PROJECTS);
+    let root = &if project == DEFAULT_PROJECT { root.clone() } else { others.join(project) };
     let Some(Value::String(path)) = config.get_mut("path") else { return Ok(()) };
     if path.contains("://") {
         return Ok(());
@@ -18,7 +23,8 @@ pub fn fence(config: &mut Value, files: &LocalFiles) -> Result<()> {
         return Err(outside().fix("a server's connector has no standard output; name a file"));
     }
     let wanted = flat(&root.join(Path::new(path.as_str())));
-    let inside = wanted.filter(|w| w.starts_with(root) && real(w).starts_with(real(root)));
+    let foreign = |w: &Path| project == DEFAULT_PROJECT && w.starts_with(&others);
+    let inside = wanted.filter(|w| w.starts_with(root) && real(w).starts_with(real(root)) && !foreign(w) && !foreign(&real(w)));
     let inside = inside.ok_or_else(|| outside().fix(format!("put the files under {} and name them from there", root.display())))?;
     *path = inside.display().to_string();
     Ok(())
@@ -64,7 +70,7 @@ mod tests {
         let files = LocalFiles::Under(root.clone());
         let fenced = |path: &str| {
             let mut config = json!({"path": path});
-            fence(&mut config, &files).map(|()| config["path"].as_str().unwrap().to_owned())
+            fence(&mut config, &files, "default").map(|()| config["path"].as_str().unwrap().to_owned())
         };
         for (path, inside) in [("a.csv", "a.csv"), ("./new/*.csv", "new/*.csv"), (root.join("b").to_str().unwrap(), "b")] {
             assert_eq!(fenced(path).unwrap(), root.join(inside).display().to_string());
@@ -73,7 +79,15 @@ mod tests {
         for path in ["/etc/passwd", "../linkspan.db", "a/../../x", "out/linkspan.db", "-", "stdout:x", "/"] {
             assert_eq!(fenced(path).unwrap_err().kind(), ErrorKind::PermissionDenied, "{path}");
         }
+        let theirs = root.join(".projects/b/x.csv").display().to_string();
+        assert_eq!(fenced(&theirs).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        for (path, good) in [("x.csv", true), (theirs.as_str(), true), ("../a/x.csv", false), (root.join("a.csv").to_str().unwrap(), false)]
+        {
+            let mut config = json!({"path": path});
+            assert_eq!(fence(&mut config, &files, "b").is_ok(), good, "{path}");
+            assert!(!good || config["path"] == theirs);
+        }
         let mut any = json!({"path": "/etc/passwd"});
-        assert!(fence(&mut any, &LocalFiles::Anywhere).is_ok());
+        assert!(fence(&mut any, &LocalFiles::Anywhere, "default").is_ok());
     }
 }

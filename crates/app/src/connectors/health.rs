@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     app::App,
+    audit,
     caller::{CallContext, Caller},
     commit::audit_line,
 };
@@ -31,10 +32,11 @@ impl Checks {
     /// Only the process that owns the data dir checks.
     pub fn start(app: Arc<App>) -> Self {
         let task = tokio::spawn(async move {
+            let mut trimmed_ms = None;
             loop {
                 app.context.clock.sleep(TICK).await;
                 if app.store.role() == Some(Role::Owner)
-                    && let Err(e) = check_all(&app, EVERY).await
+                    && let Err(e) = round(&app, &mut trimmed_ms).await
                 {
                     tracing::warn!(error = %e, "the connectors could not be checked");
                 }
@@ -48,6 +50,16 @@ impl Drop for Checks {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+async fn round(app: &App, trimmed_ms: &mut Option<i64>) -> Result<()> {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let now = app.now_ms();
+    if trimmed_ms.is_none_or(|last| now - last >= DAY_MS) {
+        audit::trim(app).await?;
+        *trimmed_ms = Some(now);
+    }
+    check_all(app, EVERY).await.map(drop)
 }
 
 /// Checks every connector whose last check is older; answers how many were.

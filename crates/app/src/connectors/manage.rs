@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Connector, KIND, Pull, check_name,
-    config::{Parted, judged, masked, merge, part},
+    config::{Parted, judged, masked, merge, part, references},
     discover, endpoint,
     files::fence,
     find,
@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     app::App,
-    caller::{CallContext, Scope},
+    caller::{CallContext, Reach, Scope},
     catalog::direction_of,
     commit::once_more,
     operation::{Patch, Reply},
-    secrets::Sealing,
+    secrets::{Reference, Sealing},
 };
 
 const BATCH: u32 = 5000;
@@ -126,7 +126,8 @@ pub async fn prepare(app: &App, context: &CallContext, new: NewConnector) -> Res
     let kind = app.registry.named(&new.type_name, ErrorKind::ConfigInvalid)?.clone();
     let schema = kind.config_schema();
     let parted = part(&schema, new.config)?;
-    judge(app, &kind, &schema, &parted)?;
+    refuse_foreign(context, &references(&schema, &parted.config)?)?;
+    judge(app, context, &kind, &schema, &parted)?;
     let connector = Connector {
         kind: kind.spec.name.to_string(),
         description: new.description,
@@ -271,7 +272,11 @@ async fn reconfigure(
     let stands = Parted { config: connector.config.clone(), secrets, missing: connector.missing.clone() };
     let merged = merge(&schema, &stands, given)?;
     refuse_redirection(context, &stands, &merged)?;
-    judge(app, kind, &schema, &merged)?;
+    // Nor is one that somebody else may name sent to another place.
+    if merged.config != stands.config {
+        refuse_foreign(context, &references(&schema, &merged.config)?)?;
+    }
+    judge(app, context, kind, &schema, &merged)?;
     connector.config = merged.config;
     connector.missing = merged.missing;
     if merged.secrets == stands.secrets && endpoint::stored(app, document, connector).await.is_ok() {
@@ -295,10 +300,27 @@ fn refuse_redirection(context: &CallContext, stands: &Parted, merged: &Parted) -
     Ok(())
 }
 
+/// What lies elsewhere belongs to the operator: an admin of one project names only what is named after the project.
+pub(super) fn refuse_foreign(context: &CallContext, references: &[(String, Reference)]) -> Result<()> {
+    if context.caller.reach == Reach::Installation {
+        return Ok(());
+    }
+    match references.iter().find(|(_, r)| !r.belongs_to(&context.project)) {
+        None => Ok(()),
+        Some((field, reference)) => Err(Error::new(ErrorKind::PermissionDenied, "this reference is not the project's own")
+            .with("field", field)
+            .with("reference", reference)
+            .fix(format!(
+                "name what lies under the project: {}; or ask an admin of the installation",
+                Reference::own_forms(&context.project)
+            ))),
+    }
+}
+
 /// Opening does no I/O: it only says whether the config is one.
-fn judge(app: &App, kind: &ConnectorType, schema: &Value, parted: &Parted) -> Result<()> {
+fn judge(app: &App, context: &CallContext, kind: &ConnectorType, schema: &Value, parted: &Parted) -> Result<()> {
     let Some(mut config) = judged(schema, parted)? else { return Ok(()) };
-    fence(&mut config, &app.settings.files)?;
+    fence(&mut config, &app.settings.files, &context.project)?;
     kind.open(config, app.context.clone()).map(drop)
 }
 

@@ -255,8 +255,8 @@ async fn credentials(app: Arc<App>, context: CallContext, given: Credentials) ->
     manage::update(app, context, patch).await
 }
 
-async fn test_unsaved(app: Arc<App>, _: CallContext, given: Unsaved) -> Result<Reply<Tested>> {
-    Ok(Reply::ok(test::unsaved(&app, &given.type_name, given.config).await?))
+async fn test_unsaved(app: Arc<App>, context: CallContext, given: Unsaved) -> Result<Reply<Tested>> {
+    Ok(Reply::ok(test::unsaved(&app, &context, &given.type_name, given.config).await?))
 }
 
 async fn test_saved(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Tested>> {

@@ -13,6 +13,7 @@ use super::{
     config::{part, references, whole},
     endpoint::{Opened, open},
     files::fence,
+    manage::refuse_foreign,
 };
 use crate::{app::App, caller::CallContext, commit::audit_line, run::Endpoint, secrets::Redactor};
 
@@ -67,7 +68,7 @@ fn millis(d: Duration) -> u64 {
 }
 
 /// Nothing is saved. A config that is none is an error; a system that refuses is an answer.
-pub(super) async fn unsaved(app: &App, kind: &str, config: Map<String, Value>) -> Result<Tested> {
+pub(super) async fn unsaved(app: &App, context: &CallContext, kind: &str, config: Map<String, Value>) -> Result<Tested> {
     let kind = app.registry.named(kind, ErrorKind::ConfigInvalid)?.clone();
     let schema = kind.config_schema();
     let parted = part(&schema, config)?;
@@ -75,12 +76,14 @@ pub(super) async fn unsaved(app: &App, kind: &str, config: Map<String, Value>) -
         return Err(Error::new(ErrorKind::ConfigInvalid, "the config lacks a field").with("field", field).fix(format!("add `{field}`")));
     }
     let mut secrets = parted.secrets;
-    for (field, reference) in references(&schema, &parted.config)? {
+    let elsewhere = references(&schema, &parted.config)?;
+    refuse_foreign(context, &elsewhere)?;
+    for (field, reference) in elsewhere {
         secrets.insert(field, app.elsewhere.read(&reference).await?.into());
     }
     let redactor = Redactor::of(&secrets);
     let mut config = whole(&parted.config, &secrets);
-    fence(&mut config, &app.settings.files)?;
+    fence(&mut config, &app.settings.files, &context.project)?;
     try_out(app, &Endpoint::new(kind, config), &redactor).await
 }
 

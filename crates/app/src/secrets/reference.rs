@@ -76,6 +76,26 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Whether it lies where the project's own secrets lie.
+    pub fn belongs_to(&self, project: &str) -> bool {
+        match self {
+            Self::Vault { path, .. } | Self::File(path) => path.split_once('/').is_some_and(|(first, _)| first == project),
+            Self::Env(name) => {
+                name.strip_prefix(PREFIX).and_then(|n| n.strip_prefix(&env_word(project))).is_some_and(|n| n.starts_with('_'))
+            }
+        }
+    }
+    /// How a project's own references look.
+    pub fn own_forms(project: &str) -> String {
+        format!("vault://mount/{project}/..., file://{project}/..., env://{PREFIX}{}_...", env_word(project))
+    }
+}
+
+fn env_word(project: &str) -> String {
+    project.to_uppercase().replace('-', "_")
+}
+
 fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')
 }
@@ -200,6 +220,22 @@ mod tests {
         }
         for plain in ["hunter2", "postgres://u:p@h/d", "env:PATH", ""] {
             assert_eq!(Reference::parse(plain).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_reference_belongs_to_the_project_that_it_is_named_after() {
+        for (text, own) in [
+            ("vault://kv/shop/db#pw", true),
+            ("vault://kv/shopping/db#pw", false),
+            ("vault://kv/shop#pw", false),
+            ("file://shop/pw", true),
+            ("file://pw", false),
+            ("env://LINKSPAN_SECRET_SHOP_PW", true),
+            ("env://LINKSPAN_SECRET_SHOPPING_PW", false),
+            ("env://LINKSPAN_SECRET_PW", false),
+        ] {
+            assert_eq!(Reference::parse(text).unwrap().unwrap().belongs_to("shop"), own, "{text}");
         }
     }
 

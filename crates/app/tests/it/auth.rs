@@ -220,6 +220,18 @@ async fn the_audit_trail_says_who_did_what_and_holds_no_secret() {
     assert!(!rig.files_hold("correct horse") && !rig.files_hold(&token));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_trail_is_kept_for_400_days() {
+    let rig = Rig::new().await;
+    rig.local("projects.create", json!({"name": "other"})).await;
+    rig.clock.forward(Duration::from_secs(399 * 24 * 3600));
+    rig.local("projects.delete", json!({"project": "other"})).await;
+    assert_eq!(linkspan_app::audit::trim(&rig.app).await.unwrap(), 0);
+    rig.clock.forward(Duration::from_secs(2 * 24 * 3600));
+    assert_eq!(linkspan_app::audit::trim(&rig.app).await.unwrap(), 1);
+    assert_eq!(rig.local("audit.list", json!({"all_projects": true})).await["entries"].as_array().unwrap().len(), 1);
+}
+
 /// Every row, every role: admitted exactly when the row's rule says so.
 #[test]
 fn every_role_meets_every_operation_as_its_rule_says() {

@@ -201,3 +201,25 @@ async fn a_reference_is_shown_read_when_used_and_named_when_it_fails() {
     let e = rig.refused(&CallContext::local(), "connectors.test", json!({"connector": "v"})).await;
     assert_eq!(kind(&e), ErrorKind::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projects_admin_names_no_other_projects_secrets() {
+    let rig = Rig::real().await;
+    let token = rig.user("ada@example.com", "admin").await;
+    let ada = rig.bearer(&token).await.unwrap();
+    let body = |reference: &str| json!({"name": "v", "type": "vendor", "config": {"api_key": reference, "host": "evil"}});
+    for foreign in ["file://other/pw", "file://pw", "env://LINKSPAN_SECRET_OTHER_PW", "vault://kv/other/db#pw"] {
+        assert_eq!(kind(&rig.refused(&ada, "connectors.create", body(foreign)).await), ErrorKind::PermissionDenied, "{foreign}");
+        let unsaved = json!({"type": "vendor", "config": {"api_key": foreign}});
+        assert_eq!(kind(&rig.refused(&ada, "connectors.test_unsaved", unsaved).await), ErrorKind::PermissionDenied);
+    }
+    rig.call(&ada, "connectors.create", body("file://default/pw")).await.unwrap();
+    let moved = json!({"connector": "v", "api_key": "file://other/pw"});
+    assert_eq!(kind(&rig.refused(&ada, "connectors.credentials", moved.clone()).await), ErrorKind::PermissionDenied);
+    rig.local("connectors.credentials", moved).await;
+    // What an admin of the installation wrote may stay when others change the rest.
+    let kept = json!({"connector": "v", "config": {"api_key": "file://other/pw"}, "description": "d"});
+    rig.call(&ada, "connectors.update", kept).await.unwrap();
+    let moved = json!({"connector": "v", "config": {"host": "worse"}});
+    assert_eq!(kind(&rig.refused(&ada, "connectors.update", moved).await), ErrorKind::PermissionDenied);
+}
