@@ -69,6 +69,9 @@ pub enum Verb {
     /// Serve the HTTP API and its docs from a data dir.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
+    /// Make the hub what a project file says: shows the plan, then does it.
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(Apply),
     /// Copy or keep copying streams from one system to another.
     #[command(after_help = SYNC_EXAMPLES)]
     Sync(Box<Sync>),
@@ -125,6 +128,30 @@ pub struct Serve {
 
 impl Serve {
     pub const PORT: u16 = 8007;
+}
+
+const APPLY_EXAMPLES: &str = "\
+Examples:
+  linkspan apply -f project.yaml --dry-run
+  linkspan apply -f project.yaml
+  linkspan apply -f project.yaml --prune --server https://hub.example.com
+
+The same file again changes nothing. Secrets that stand cannot be compared: --secrets sends them.";
+
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// The project file (YAML).
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Show the plan and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete the connectors and connections of the project that the file does not have.
+    #[arg(long)]
+    pub prune: bool,
+    /// Send the secrets of connectors that stand already.
+    #[arg(long)]
+    pub secrets: bool,
 }
 
 const SYNC_EXAMPLES: &str = "\

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod catalog;
 mod cli;
 mod connectors;
@@ -24,7 +25,7 @@ mod terminal;
 
 use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
-use clap::{CommandFactory, FromArgMatches, error::ErrorKind as Usage};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, error::ErrorKind as Usage};
 use linkspan_app::secrets::Key;
 use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
 use linkspan_http::Policy;
@@ -66,26 +67,29 @@ fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
     let command = settings::with_file(remote::commands::with_operations(Cli::command(), &operations))?;
     Ok(command.try_get_matches_from(args).and_then(|matches| match remote::commands::asked(&matches, operations, &remote::stdin_line) {
         Some((call, below)) => Ok(Asked::Operation(Common::from_arg_matches(&matches)?, Box::new(Remote { call, matches: below }))),
-        None => Cli::from_arg_matches(&matches).map(Asked::Verb),
+        None => {
+            let below = matches.subcommand().map(|(_, below)| below.clone()).unwrap_or_default();
+            Cli::from_arg_matches(&matches).map(|cli| Asked::Verb(cli, below))
+        }
     }))
 }
 
 /// What the words mean: a verb of the program's own, or an operation of the table.
 enum Asked {
-    Verb(Cli),
+    Verb(Cli, ArgMatches),
     Operation(Common, Box<Remote>),
 }
 
 impl Asked {
     fn common(&self) -> &Common {
         match self {
-            Self::Verb(cli) => &cli.common,
+            Self::Verb(cli, _) => &cli.common,
             Self::Operation(common, _) => common,
         }
     }
     fn run(self, terminal: &Arc<Terminal>) -> Result<Exit> {
         match self {
-            Self::Verb(cli) => run(cli, terminal),
+            Self::Verb(cli, below) => run(cli, &below, terminal),
             Self::Operation(common, asked) => runtime()?.block_on(remote::run(*asked, &common, terminal.clone())),
         }
     }
@@ -121,7 +125,7 @@ fn speak(common: &Common) {
     let _ = subscriber.try_init();
 }
 
-fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
+fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
     match cli.verb {
         Verb::Catalog(verb) => catalog::run(&verb, terminal)?,
         Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema())),
@@ -138,6 +142,7 @@ fn run(cli: Cli, terminal: &Arc<Terminal>) -> Result<Exit> {
         }
         Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context(Policy::Open)?)),
         Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context(Policy::Open)?, terminal))?,
+        Verb::Apply(args) => runtime()?.block_on(remote::apply(&args, below, &cli.common, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
         Verb::Serve(args) => {
             return runtime()?.block_on(serve::run(&args, &cli.common, context(serve::policy()?)?, terminal.clone()));

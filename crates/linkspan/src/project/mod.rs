@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use linkspan_app::schedule::Form;
 use linkspan_core::{Error, ErrorKind, ReadMode, Result, Swap, WriteMode, file_error, suggest};
 use linkspan_engine::{gate::Policies, plan::Choice};
 use schemars::JsonSchema;
@@ -43,8 +44,7 @@ pub struct ConnectorEntry {
     pub config: Option<serde::de::IgnoredAny>,
     /// The short form, as on the command line: `postgres://user:${PASSWORD}@host/db`, `parquet:./out`.
     pub url: Option<String>,
-    /// For people; nothing reads it.
-    #[allow(dead_code, reason = "it is there to be written")]
+    /// For people.
     pub description: Option<String>,
 }
 
@@ -78,6 +78,9 @@ pub struct ConnectionEntry {
     /// What happens when a stream's columns change (`drift`), for all streams and for some by name.
     #[serde(default)]
     pub policies: Policies,
+    /// When it runs by itself, once `linkspan apply` brought it into a hub: a cron expression, `every 15m`, or an object with time zone,
+    /// jitter and catch_up. `linkspan sync` runs it at once.
+    pub schedule: Option<Form>,
     /// How many lanes move at once.
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: Option<u16>,

@@ -6,6 +6,7 @@ use linkspan_core::{Error, ErrorKind, Result, Secret};
 use super::profile;
 
 pub const SERVER: &str = "at.server";
+pub const WAIT: &str = "at.wait";
 const KEY: &str = "at.key";
 const PROJECT: &str = "at.project";
 const PROFILE: &str = "at.profile";
@@ -29,6 +30,8 @@ pub struct Place {
     pub credential: Option<Secret>,
     pub project: Option<String>,
     pub profile: String,
+    /// Whether a run that was begun is waited for.
+    pub wait: bool,
 }
 
 impl Place {
@@ -40,6 +43,7 @@ impl Place {
             server: text(SERVER).map(|url| url.trim_end_matches('/').to_owned()),
             credential: text(KEY).map(Secret::new),
             project: text(PROJECT),
+            wait: matches.try_get_one::<bool>(WAIT).ok().flatten().copied().unwrap_or(false),
             profile: asked.clone().unwrap_or_else(|| "default".into()),
         };
         let own_dir = matches.try_contains_id("data_dir").unwrap_or(false) && matches.get_one::<std::path::PathBuf>("data_dir").is_some();

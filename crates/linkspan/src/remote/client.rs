@@ -8,7 +8,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http::{Method, Request, Response, StatusCode, header};
-use linkspan_app::Caller;
+use linkspan_app::{App, Caller};
 use linkspan_core::{Body, Error, ErrorKind, Http, Result, Retry, Secret};
 use linkspan_http::Policy;
 use linkspan_server::{Door, Trusted, local};
@@ -49,6 +49,13 @@ impl Client {
         }
     }
 
+    /// The app, where this process has it.
+    pub fn app(&self) -> Option<&Arc<App>> {
+        match &self.way {
+            Way::Here { house, .. } => Some(&house.app),
+            Way::Wire { .. } => None,
+        }
+    }
     /// The answer of an operation; `Null` when it says nothing.
     pub async fn call(&self, method: &Method, path: &str, fields: &Map<String, Value>) -> Result<Value> {
         let response = self.send(method, path, fields, "application/json").await?;

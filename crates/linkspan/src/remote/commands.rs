@@ -1,7 +1,7 @@
 //! The commands that call operations, read from their table: a new operation is a new command.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use linkspan_app::{Cli, Face, Operation};
+use linkspan_app::{Cli, Done, Face, Operation};
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
@@ -27,7 +27,7 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
         let words: Vec<&'static str> = cli.words.split(' ').collect();
         command = placed(command, &words, &|word| leaf(word, operation, cli));
     }
-    command
+    command.mut_subcommand("apply", |by_hand| by_hand.args(at::args()))
 }
 
 fn placed(command: Command, words: &[&'static str], leaf: &dyn Fn(&'static str) -> Command) -> Command {
@@ -77,6 +77,10 @@ fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
         let help = "The request's fields as one JSON object, @FILE or - for stdin; options win over it";
         command = command.arg(Arg::new(INPUT).long("input").value_name("JSON").help(help));
     }
+    if matches!(operation.done, Done::Accepted(_)) {
+        command = command
+            .arg(Arg::new(at::WAIT).long("wait").action(ArgAction::SetTrue).help("Wait for the run's end; without a server always so"));
+    }
     command.args(at::args())
 }
 
@@ -85,6 +89,7 @@ fn option(field: &Field) -> Arg {
     match &field.kind {
         Kind::Boolean => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("true|false"),
         Kind::List(_) => arg.action(ArgAction::Append).value_delimiter(',').value_name("VALUE,.."),
+        Kind::Either => arg.action(ArgAction::Append).value_name("VALUE | JSON"),
         Kind::Object => arg.action(ArgAction::Append).value_name("JSON | FIELD=VALUE"),
         Kind::Scalar(_) => arg.value_name("VALUE"),
         Kind::Secret => arg.value_name("VALUE | @FILE | -"),

@@ -22,6 +22,8 @@ pub enum Kind {
     Secret,
     List(Scalar),
     Object,
+    /// A text, or an object where a text does not say enough.
+    Either,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,8 @@ impl Field {
             Kind::Secret => read(first).map(Value::String),
             Kind::List(scalar) => Ok(given.iter().filter(|t| !t.is_empty()).map(|text| scalar.value(text)).collect()),
             Kind::Object => self.object(given, read),
+            Kind::Either if given.len() == 1 && !first.trim_start().starts_with('{') && !first.starts_with('@') => Ok(first.into()),
+            Kind::Either => self.object(given, read),
         }
     }
     /// JSON, or `field=value` as often as there are fields; `a.b=value` goes deeper.
@@ -135,6 +139,8 @@ fn kind(schema: &Value, field: &Value) -> Kind {
         ["string"] => Kind::Scalar(Scalar::Text),
         ["array"] => list(schema, &field["items"]),
         _ if !some.is_empty() && some.iter().all(|s| matches!(kind(schema, s), Kind::Scalar(Scalar::Text))) => Kind::Scalar(Scalar::Text),
+        _ if some.iter().any(|s| matches!(kind(schema, s), Kind::List(_))) => Kind::List(Scalar::Text),
+        _ if some.iter().any(|s| kind(schema, s) == Kind::Scalar(Scalar::Text)) => Kind::Either,
         _ if field["enum"].is_array() || field["const"].is_string() => Kind::Scalar(Scalar::Text),
         _ => Kind::Object,
     }
@@ -144,9 +150,7 @@ fn list(schema: &Value, items: &Value) -> Kind {
     match kind(schema, items) {
         Kind::Scalar(scalar) => Kind::List(scalar),
         // A list of names that may be said in full as well: names come with commas, the rest with --input.
-        Kind::Object if alternatives(followed(schema, items)).iter().any(|s| kind(schema, s) == Kind::Scalar(Scalar::Text)) => {
-            Kind::List(Scalar::Text)
-        }
+        Kind::Either => Kind::List(Scalar::Text),
         _ => Kind::Object,
     }
 }
@@ -187,6 +191,8 @@ mod tests {
             (json!({"type": "array", "items": {"$ref": "#/$defs/Choice"}}), Kind::List(Scalar::Text)),
             (json!({"type": "array", "items": {"type": "object"}}), Kind::Object),
             (json!(true), Kind::Object),
+            (json!({"$ref": "#/$defs/Choice"}), Kind::Either),
+            (json!({"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/Choice"}}, {"type": "string"}]}), Kind::List(Scalar::Text)),
         ] {
             assert_eq!(kind(&schema, &field), want, "{field}");
         }

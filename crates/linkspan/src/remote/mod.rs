@@ -5,6 +5,7 @@ mod client;
 pub mod commands;
 mod fields;
 mod profile;
+mod run;
 mod show;
 
 use std::{io::BufRead, sync::Arc};
@@ -17,7 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::{cli::Common, errors::Exit, interrupt, remote::commands::Call, terminal::Terminal};
 
-pub use self::client::Client;
+pub use self::client::{Client, escaped};
 
 /// A command that calls an operation, with what says where.
 pub struct Remote {
@@ -30,23 +31,30 @@ pub async fn run(remote: Remote, common: &Common, terminal: Arc<Terminal>) -> Re
     let place = at::Place::of(&remote.matches)?;
     let stop = interrupt::listen(terminal.clone())?;
     let client = Client::open(&place, common).await?;
+    let whole = async {
+        let answer = called(&client, &operation, input, &terminal).await?;
+        if run::began(&answer) && (place.wait || client.app().is_some()) { run::ended(&client, &answer).await } else { Ok(answer) }
+    };
     let done = tokio::select! {
-        done = called(&client, &operation, input, &terminal) => done,
-        () = stop.wait() => Err(Error::new(ErrorKind::Canceled, "interrupted; what the server took on goes on")),
+        done = whole => done,
+        () = stop.wait() => Err(Error::new(ErrorKind::Canceled, "interrupted: what was committed stays")),
     };
-    let answer = match done {
-        Ok(answer) => answer,
-        Err(e) => {
-            client.close().await;
-            return Err(e);
-        }
-    };
+    run::rest(&client).await;
     client.close().await;
+    let answer = done?;
     if operation.name == "auth.login" {
         return signed_in(&place, &answer, &terminal).map(|()| Exit::OK);
     }
     show::answer(&answer, &terminal);
-    Ok(Exit::OK)
+    Ok(run::exit(&answer))
+}
+
+/// What a project file says, at the same place as any operation.
+pub async fn apply(args: &crate::cli::Apply, matches: &ArgMatches, common: &Common, terminal: &Terminal) -> Result<()> {
+    let client = Client::open(&at::Place::of(matches)?, common).await?;
+    let done = crate::apply::run(args, &client, terminal).await;
+    client.close().await;
+    done
 }
 
 async fn called(client: &Client, operation: &Operation, input: Value, terminal: &Terminal) -> Result<Value> {

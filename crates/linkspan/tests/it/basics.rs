@@ -10,6 +10,7 @@ fn every_verbs_help_has_examples() {
         &["sync", "--help"],
         &["demo", "--help"],
         &["serve", "--help"],
+        &["apply", "--help"],
         &["catalog", "--help"],
         &["connectors", "--help"],
         &["completions", "--help"],

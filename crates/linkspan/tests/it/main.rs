@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod again;
+mod apply;
 mod basics;
 mod client;
 mod hub;
@@ -15,5 +16,6 @@ mod repair;
 mod secrets;
 mod serve;
 mod stops;
+mod walk;
 mod wrong_files;
 mod wrong_postgres;

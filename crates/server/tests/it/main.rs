@@ -5,6 +5,7 @@
 mod compat;
 mod desk;
 mod documents;
+mod owasp;
 mod refusals;
 mod rights;
 mod wire;
