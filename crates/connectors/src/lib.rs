@@ -3,6 +3,7 @@
 mod blocking;
 pub mod csv;
 pub mod faker;
+pub mod http_json;
 pub mod jsonl;
 pub mod mysql;
 mod positions;
@@ -13,6 +14,8 @@ mod text;
 mod text_file;
 mod tls;
 mod url_config;
+mod web;
+mod whole;
 
 use linkspan_core::ConnectorType;
 use url_config::url_config;
@@ -22,6 +25,7 @@ pub fn all() -> Vec<ConnectorType> {
     vec![
         csv::connector_type(),
         faker::connector_type(),
+        http_json::connector_type(),
         jsonl::connector_type(),
         mysql::mariadb(),
         mysql::mysql(),

@@ -39,6 +39,9 @@ pub struct MysqlConfig {
     /// A PEM file with the certificates to trust; the machine's own when left out. With it, every mode that uses TLS checks the chain.
     #[serde(default)]
     pub sslrootcert: Option<String>,
+    /// A PEM file with the server's RSA key (`SHOW STATUS LIKE 'Caching_sha2_password_rsa_public_key'`): with it a sha2 login needs no TLS.
+    #[serde(default)]
+    pub server_public_key: Option<String>,
     /// The databases whose tables are shown. Empty: `database`, else all that the login can read.
     #[serde(default)]
     pub databases: Vec<String>,
@@ -94,6 +97,7 @@ pub(super) struct Endpoint {
     pub password: Option<Secret>,
     pub sslmode: SslMode,
     pub sslrootcert: Option<PathBuf>,
+    pub server_public_key: Option<PathBuf>,
     pub connect_timeout: Duration,
 }
 
@@ -253,6 +257,7 @@ impl Parts {
             password: self.password,
             sslmode: config.sslmode.or(self.sslmode).unwrap_or_default(),
             sslrootcert: config.sslrootcert.clone().or(self.sslrootcert).map(PathBuf::from),
+            server_public_key: config.server_public_key.as_ref().map(PathBuf::from),
             connect_timeout: self.connect_timeout.unwrap_or(within),
         };
         endpoint.without_nul()

@@ -288,18 +288,48 @@ fn statements(table: &Table, stage: &str, columns: &[(usize, &Column)], keyed: &
         _ => format!("s.c{n}"),
     };
     let set = |n: usize| match feed.unset {
-        Some(_) => format!("{0} = IF({1}, t.{0}, s.c{n})", name(n), bit(n)),
+        Some(_) => format!("{0} = IF({1}, {target}.{0}, s.c{n})", name(n), bit(n)),
         None => format!("{} = s.c{n}", name(n)),
     };
     let mut sets: Vec<String> = (0..columns.len()).filter(|n| !is_key(n)).map(set).collect();
     if sets.is_empty() {
-        sets.push(format!("{0} = t.{0}", name(keyed[0])));
+        sets.push(format!("{0} = {target}.{0}", name(keyed[0])));
     }
     all.push(format!(
         "INSERT INTO {target} ({}) SELECT {} FROM {stage} AS s{alive} ON DUPLICATE KEY UPDATE {}",
         list((0..columns.len()).map(name)),
         list((0..columns.len()).map(new)),
-        sets.join(", ").replace("t.", &format!("{target}."))
+        sets.join(", ")
     ));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array};
+    use arrow_schema::Schema;
+
+    use super::*;
+    use crate::mysql::{columns::sql_type, server::Flavor, tables::Place};
+
+    fn merge_sql(names: &[&str], feed: Feed) -> Vec<String> {
+        let fields: Vec<Field> = names.iter().map(|n| Field::new(*n, DataType::Int64, true)).collect();
+        let column = |f: &Field| Column { field: f.clone(), stored: f.name().clone(), made: sql_type(f, Flavor::Mysql, None) };
+        let place = Place { database: "d".into(), name: "t.x".into() };
+        let table = Table { place, token: String::new(), key: vec![names[0].into()], columns: fields.iter().map(column).collect() };
+        let values: Vec<ArrayRef> = names.iter().map(|_| Arc::new(Int64Array::from(vec![1])) as ArrayRef).collect();
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), values).unwrap();
+        statements(&table, "`d`.`_ls_merge`", &matched(&table, &rows).unwrap(), &[0], &feed, &rows)
+    }
+
+    #[test]
+    fn a_merge_deletes_and_then_upserts_and_keeps_what_was_not_sent() {
+        insta::assert_snapshot!(merge_sql(&["id", "cost.total"], Feed { op: Some(2), unset: Some(3) }).join(";\n"), @r"
+        DELETE t FROM `d`.`t.x` AS t JOIN `d`.`_ls_merge` AS s ON t.`id` = s.c0 WHERE s.op = 'd';
+        INSERT INTO `d`.`t.x` (`id`, `cost.total`) SELECT s.c0, IF(ASCII(SUBSTRING(s.unset_bits, 1, 1)) & 2, NULL, s.c1) FROM `d`.`_ls_merge` AS s WHERE s.op <> 'd' ON DUPLICATE KEY UPDATE `cost.total` = IF(ASCII(SUBSTRING(s.unset_bits, 1, 1)) & 2, `d`.`t.x`.`cost.total`, s.c1)
+        ");
+        insta::assert_snapshot!(merge_sql(&["id"], Feed { op: None, unset: None }).join(";\n"), @"INSERT INTO `d`.`t.x` (`id`) SELECT s.c0 FROM `d`.`_ls_merge` AS s ON DUPLICATE KEY UPDATE `id` = `d`.`t.x`.`id`");
+    }
 }

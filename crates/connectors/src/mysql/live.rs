@@ -116,6 +116,48 @@ async fn each_plugin_logs_in_or_says_what_to_do() {
     }
 }
 
+#[tokio::test]
+async fn a_sha2_login_without_tls_goes_by_the_servers_key() {
+    let Some(url) = required("LINKSPAN_TEST_MYSQL_URL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (plugin, variable) in [("caching_sha2_password", "Caching_sha2_password_rsa_public_key"), ("sha256_password", "Rsa_public_key")] {
+        let there = format!("SELECT 1 FROM information_schema.PLUGINS WHERE PLUGIN_NAME = '{plugin}' AND PLUGIN_STATUS = 'ACTIVE'");
+        let key = run(&url, &format!("SHOW STATUS LIKE '{variable}'")).await;
+        let Some(pem) = key.first().and_then(|row| row[1].clone()).filter(|k| k.contains("PUBLIC KEY")) else { continue };
+        if run(&url, &there).await.is_empty() {
+            continue;
+        }
+        let path = folder.path().join(plugin);
+        std::fs::write(&path, pem).unwrap();
+        let user = unique("u");
+        run(&url, &format!("CREATE USER {user}@'%' IDENTIFIED WITH {plugin} BY 'p w'")).await;
+        let login = format!("{}?sslmode=disable", as_user(&url, &user, "p%20w"));
+        assert!(check(json!({"url": login, "server_public_key": path})).await.is_ok(), "{plugin}");
+        let wrong = format!("{}?sslmode=disable", as_user(&url, &user, "canary"));
+        assert_eq!(refused(json!({"url": wrong, "server_public_key": path})).await.kind(), ErrorKind::AuthFailed);
+        run(&url, &format!("DROP USER {user}")).await;
+    }
+}
+
+#[tokio::test]
+async fn mariadb_logs_in_by_ed25519() {
+    let Some(url) = required("LINKSPAN_TEST_MARIADB_URL") else { return };
+    // Installed before, or by another test at the same time.
+    session(&url).await.unwrap().query("INSTALL SONAME 'auth_ed25519'", "testing").await.ok();
+    let there = "SELECT 1 FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'ed25519' AND PLUGIN_STATUS = 'ACTIVE'";
+    assert_eq!(run(&url, there).await.len(), 1, "the server has no such plugin");
+    let user = unique("u");
+    run(&url, &format!("CREATE USER {user}@'%' IDENTIFIED VIA ed25519 USING PASSWORD('p w, longer than thirty-two bytes')")).await;
+    let login = as_user(&url, &user, "p%20w%2C%20longer%20than%20thirty-two%20bytes");
+    for mode in ["disable", "require"] {
+        let who = run(&format!("{login}?sslmode={mode}"), "SELECT CURRENT_USER()").await;
+        assert_eq!(who[0][0].as_deref(), Some(format!("{user}@%").as_str()));
+    }
+    let e = refused(json!({"url": as_user(&url, &user, "canary")})).await;
+    assert_eq!(e.kind(), ErrorKind::AuthFailed, "{e:?}");
+    run(&url, &format!("DROP USER {user}")).await;
+}
+
 async fn url_is_mariadb(url: &str) -> bool {
     run(url, "SELECT VERSION()").await[0][0].as_deref().is_some_and(|v| v.contains("MariaDB"))
 }

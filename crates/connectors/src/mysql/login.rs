@@ -1,10 +1,14 @@
 //! Answers to the server's challenge, one function per authentication plugin. Pure: bytes in, bytes out.
 
-use linkspan_core::{Error, ErrorKind, Result};
+use std::path::Path;
+
+use linkspan_core::{Error, ErrorKind, Result, file_error};
 use ring::digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
+use super::ed25519;
+
 /// What the user can do about a plugin that is not spoken here.
-pub(super) const PLUGINS: &str = "give the user caching_sha2_password, sha256_password or mysql_native_password";
+pub(super) const PLUGINS: &str = "give the user caching_sha2_password, sha256_password, mysql_native_password or (MariaDB) ed25519";
 
 /// Whether nobody can listen on the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,7 @@ pub(super) fn answer(plugin: &str, password: &str, nonce: &[u8], channel: Channe
         "mysql_native_password" | "caching_sha2_password" if password.is_empty() => Ok(Vec::new()),
         "mysql_native_password" => Ok(native(password, nonce)),
         "caching_sha2_password" => Ok(caching_sha2(password, nonce)),
+        "client_ed25519" => Ok(ed25519::signature(password, nonce)),
         "sha256_password" => clear(plugin, password, channel),
         other => Err(unsupported(other)),
     }
@@ -29,11 +34,16 @@ pub(super) fn clear(plugin: &str, password: &str, channel: Channel) -> Result<Ve
     if channel == Channel::Open && !password.is_empty() {
         return Err(Error::new(ErrorKind::AuthFailed, "the server wants the password itself, and the connection is not encrypted")
             .with("plugin", plugin)
-            .fix("use sslmode=require (or verify-full), so that nobody can read it on the way"));
+            .fix("use sslmode=require (or verify-full), so that nobody can read it on the way; or give the server's key in server_public_key"));
     }
     let mut out = password.as_bytes().to_vec();
     out.push(0);
     Ok(out)
+}
+
+/// The server's public key, as the user saved it. Asking the server itself for it would be to ask whoever answers.
+pub(super) fn key_file(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| file_error("the server's public key cannot be read", path, e))
 }
 
 /// `SHA1(p) xor SHA1(nonce, SHA1(SHA1(p)))`.

@@ -11,6 +11,7 @@ use super::{
     errors::{Said, garbled, of_io},
     login::{self, Channel},
     packet::{self, Described, Greeting, Prepared, can},
+    rsa,
     server::{Flavor, Server},
 };
 use crate::tls::{self, SslMode};
@@ -174,10 +175,11 @@ impl Wire {
         let mut plugin = greeting.plugin.clone();
         // The server's default plugin need not be the user's: one that is not spoken here is answered with nothing, and the server
         // names the user's own.
-        let first = match login::answer(&plugin, password, &greeting.nonce, channel) {
+        let first = match self.answer(endpoint, &plugin, &greeting.nonce, channel) {
             Err(e) if e.kind() == ErrorKind::Unsupported => Vec::new(),
             other => other?,
         };
+        let mut nonce = greeting.nonce.clone();
         self.send(&packet::response(flags, &endpoint.user, &first, endpoint.database.as_deref(), &plugin)).await?;
         for _ in 0..ROUNDS {
             let body = self.receive(DOING).await?;
@@ -186,21 +188,34 @@ impl Wire {
                 (0x00, _) => return Ok(()),
                 (0xff, rest) => return Err(Said::of(rest).into_error(DOING)),
                 (0xfe, rest) => {
-                    let (other, nonce) = packet::switch(rest).ok_or_else(|| garbled(DOING))?;
-                    plugin = other;
-                    let answer = login::answer(&plugin, password, &nonce, channel)?;
+                    (plugin, nonce) = packet::switch(rest).ok_or_else(|| garbled(DOING))?;
+                    let answer = self.answer(endpoint, &plugin, &nonce, channel)?;
                     self.send(&answer).await?;
                 }
                 // caching_sha2: the fast way succeeded, or the server wants the password itself.
                 (0x01, [3]) if plugin == "caching_sha2_password" => {}
                 (0x01, [4]) if plugin == "caching_sha2_password" => {
-                    let answer = login::clear(&plugin, password, channel)?;
+                    let answer = match &endpoint.server_public_key {
+                        Some(key) if channel == Channel::Open => rsa::encrypted(password, &nonce, &login::key_file(key)?)?,
+                        _ => login::clear(&plugin, password, channel)?,
+                    };
                     self.send(&answer).await?;
                 }
                 _ => return Err(garbled(DOING)),
             }
         }
         Err(garbled(DOING))
+    }
+
+    /// The answer to a challenge; a password that nobody may read on the way is for the owner of the configured key alone.
+    fn answer(&self, endpoint: &Endpoint, plugin: &str, nonce: &[u8], channel: Channel) -> Result<Vec<u8>> {
+        let password = endpoint.password.as_ref().map_or("", |p| p.expose());
+        match &endpoint.server_public_key {
+            Some(key) if plugin == "sha256_password" && channel == Channel::Open && !password.is_empty() => {
+                rsa::encrypted(password, nonce, &login::key_file(key)?)
+            }
+            _ => login::answer(plugin, password, nonce, channel),
+        }
     }
 
     /// Runs one statement whose answer is small; all its rows, as text.
