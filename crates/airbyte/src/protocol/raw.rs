@@ -24,8 +24,12 @@ fn append_members(out: &mut Vec<u8>, text: &[u8]) {
             out.push(b',');
         }
         is_first = false;
+        let member = member.trim_ascii();
         // A string holds no bare line break, so those that there are stand between tokens.
-        out.extend(member.trim_ascii().iter().filter(|b| !matches!(b, b'\n' | b'\r')));
+        match memchr2(b'\n', b'\r', member) {
+            None => out.extend_from_slice(member),
+            Some(_) => out.extend(member.iter().filter(|b| !matches!(b, b'\n' | b'\r'))),
+        }
     }
     out.push(b'}');
 }
@@ -70,12 +74,12 @@ fn end_of_member(text: &[u8]) -> usize {
 /// The place of the quote that ends the string beginning at `start`.
 fn end_of_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
-    while at < text.len() {
-        match text[at] {
-            b'\\' => at += 2,
-            b'"' => return at,
-            _ => at += 1,
+    while let Some(found) = text.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if text[at] == b'"' {
+            return at;
         }
+        at += 2;
     }
     text.len()
 }
