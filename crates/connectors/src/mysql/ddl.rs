@@ -82,7 +82,7 @@ impl Making<'_> {
         check_name("database", &self.place.database)?;
         check_name("table", &self.place.name)?;
         let flavor = self.wire.flavor();
-        let token = format!("linkspan {}", uuid::Uuid::new_v4().simple());
+        let token = format!("{}{}", tables::TOKEN, uuid::Uuid::new_v4().simple());
         let mut table = Table { place: self.place.clone(), token, key: key.to_vec(), columns: Vec::new() };
         for field in stored_fields(schema, self.load.write) {
             check_name("column", field.name())?;

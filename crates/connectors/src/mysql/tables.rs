@@ -20,6 +20,8 @@ use super::{
 
 /// A table needs a column: this one stands in a table whose stream has none.
 pub(super) const NO_COLUMNS: &str = "_linkspan_no_columns";
+/// How the comment of a table of ours begins.
+pub(super) const TOKEN: &str = "linkspan ";
 const DOING: &str = "reading the record of tables";
 
 /// Where a table is.
@@ -151,10 +153,17 @@ pub(super) async fn find(wire: &mut Wire, books: &Books, place: &Place) -> Resul
     if !books.present(wire).await? {
         return Ok(None);
     }
-    let Some(table) = recorded(wire, books, place).await? else { return Ok(None) };
-    if !has_token(wire, place, &table.token).await? {
-        return Ok(None);
-    }
+    let sql = format!("SELECT TABLE_COMMENT FROM information_schema.TABLES WHERE {}", place.literals());
+    let comment = wire.query(&sql, DOING).await?.first().map(|row| text(row, 0).to_owned());
+    let Some(token) = comment.filter(|c| c.starts_with(TOKEN)) else { return Ok(None) };
+    let table = match recorded(wire, books, place).await?.filter(|t| t.token == token) {
+        Some(table) => table,
+        // A crash between the rename of a replace and its record: what is recorded of the staged table is true of this one.
+        None => match recorded_by_token(wire, books, &token).await? {
+            Some(table) => Table { place: place.clone(), ..table },
+            None => return Ok(None),
+        },
+    };
     let sql = format!("SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE {}", place.literals());
     let names: Vec<String> = wire.query(&sql, DOING).await?.into_iter().filter_map(|r| r.into_iter().next().flatten()).collect();
     let whole = table.columns.iter().all(|c| names.contains(&c.stored));
@@ -164,7 +173,16 @@ pub(super) async fn find(wire: &mut Wire, books: &Books, place: &Place) -> Resul
 /// What the record says of a place, whether or not a table stands there.
 pub(super) async fn recorded(wire: &mut Wire, books: &Books, place: &Place) -> Result<Option<Table>> {
     let sql = format!("SELECT record FROM {} WHERE id = '{}'", books.table("tables"), id(place));
-    let rows = wire.query(&sql, DOING).await?;
+    table_of(wire, &sql).await
+}
+
+async fn recorded_by_token(wire: &mut Wire, books: &Books, token: &str) -> Result<Option<Table>> {
+    let sql = format!("SELECT record FROM {} WHERE LOCATE({}, record) > 0", books.table("tables"), literal(&json!(token).to_string()));
+    Ok(table_of(wire, &sql).await?.filter(|t| t.token == token))
+}
+
+async fn table_of(wire: &mut Wire, sql: &str) -> Result<Option<Table>> {
+    let rows = wire.query(sql, DOING).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let record: Record = serde_json::from_str(text(row, 0)).map_err(damaged)?;
     let column = |c: ColumnRecord| {

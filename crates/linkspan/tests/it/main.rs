@@ -9,6 +9,7 @@ mod client;
 mod hub;
 mod kills;
 mod lattice;
+mod mysql;
 mod program;
 mod project;
 mod registry;
