@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use clap::ArgMatches;
 use http::Method;
 use linkspan_app::schedule::{Form, Schedule};
 use linkspan_core::{ConnectorType, Error, ErrorKind, MASK, ReadMode, Result};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::Apply,
+    cli::{Apply, Common},
     ends,
     project::{ConnectionEntry, Declared, Project},
-    remote::{Client, escaped},
+    remote::{Client, Place, escaped},
     terminal::{Paint, Terminal},
 };
 
@@ -46,8 +47,16 @@ impl Action {
     }
 }
 
+/// At the server or data dir that the options name, as for any operation.
+pub async fn run(args: &Apply, matches: &ArgMatches, common: &Common, terminal: &Terminal) -> Result<()> {
+    let client = Client::open(&Place::of(matches)?, common).await?;
+    let done = applied(args, &client, terminal).await;
+    client.close().await;
+    done
+}
+
 /// Shows the plan, then does it; with `--dry-run` only the first.
-pub async fn run(args: &Apply, client: &Client, terminal: &Terminal) -> Result<()> {
+async fn applied(args: &Apply, client: &Client, terminal: &Terminal) -> Result<()> {
     let project = Project::read(&args.file)?;
     let plan = plan(args, &project, client).await?;
     if !terminal.json() {

@@ -142,7 +142,7 @@ fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
         }
         Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context(Policy::Open)?)),
         Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context(Policy::Open)?, terminal))?,
-        Verb::Apply(args) => runtime()?.block_on(remote::apply(&args, below, &cli.common, terminal))?,
+        Verb::Apply(args) => runtime()?.block_on(apply::run(&args, below, &cli.common, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
         Verb::Serve(args) => {
             return runtime()?.block_on(serve::run(&args, &cli.common, context(serve::policy()?)?, terminal.clone()));

@@ -18,7 +18,10 @@ use serde_json::{Map, Value};
 
 use crate::{cli::Common, errors::Exit, interrupt, remote::commands::Call, terminal::Terminal};
 
-pub use self::client::{Client, escaped};
+pub use self::{
+    at::Place,
+    client::{Client, escaped},
+};
 
 /// A command that calls an operation, with what says where.
 pub struct Remote {
@@ -47,14 +50,6 @@ pub async fn run(remote: Remote, common: &Common, terminal: Arc<Terminal>) -> Re
     }
     show::answer(&answer, &terminal);
     Ok(run::exit(&answer))
-}
-
-/// What a project file says, at the same place as any operation.
-pub async fn apply(args: &crate::cli::Apply, matches: &ArgMatches, common: &Common, terminal: &Terminal) -> Result<()> {
-    let client = Client::open(&at::Place::of(matches)?, common).await?;
-    let done = crate::apply::run(args, &client, terminal).await;
-    client.close().await;
-    done
 }
 
 async fn called(client: &Client, operation: &Operation, input: Value, terminal: &Terminal) -> Result<Value> {
