@@ -252,12 +252,12 @@ async fn a_kill_costs_no_committed_row_a_second_read() {
         seed = mix(seed);
         // Crashed at a commit, before or after it took effect; else killed while rows are on their way to the next one.
         let nth = 1 + (seed >> 8) % 3;
-        let mut run = match seed % 3 {
-            0 => start(&format!("pipe.commit.before=abort@{nth}")),
-            1 => start(&format!("pipe.commit.after=abort@{nth}")),
+        let mut run = match round % 3 {
+            0 => start("pipe.commit.after=abort@1"),
+            1 => start(&format!("pipe.commit.before=abort@{nth}")),
             _ => start(""),
         };
-        run.wait_at_most(Duration::from_millis(if seed % 3 == 2 { 1_000 + (seed >> 16) % 2_000 } else { 60_000 }));
+        run.wait_at_most(Duration::from_millis(if round % 3 == 2 { 1_000 + (seed >> 16) % 2_000 } else { 60_000 }));
         run.signal(Signal::Kill);
         run.wait(LONG);
         let is_there = pair.count("SELECT count(*) FROM pg_class WHERE oid = to_regclass('copy.big')").await == 1;

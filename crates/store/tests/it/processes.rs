@@ -246,8 +246,8 @@ async fn a_holder_that_cannot_reach_the_store_stops_by_its_own_clock() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_takes_no_more_is_said_to_be_full_and_nothing_answered_is_lost() {
     let desk = Desk::owner();
-    // Files of at most 512 KiB: a write beyond fails as on a full disk instead of killing the process.
-    let mut other = Other::start(desk.path(), How { shell: Some("trap '' XFSZ; ulimit -f 512"), ..How::default() });
+    // Files of at most 2 MiB: a write beyond fails as on a full disk instead of killing the process.
+    let mut other = Other::start(desk.path(), How { shell: Some("trap '' XFSZ; ulimit -f 2048"), ..How::default() });
     assert_eq!(other.hear().unwrap(), "Owner");
     assert!(other.ask("claim x").starts_with("claimed"));
     // Keeps the log of changes from being cut while it grows to the limit.
