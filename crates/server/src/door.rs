@@ -244,8 +244,10 @@ fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str
 }
 
 fn idempotency_key(key: Option<&str>) -> Result<()> {
-    if key.is_some_and(|key| key.is_empty() || key.len() > KEY_LENGTH) {
-        let error = Error::new(ErrorKind::ConfigInvalid, "the Idempotency-Key is empty or too long").with("limit_bytes", KEY_LENGTH);
+    let fits = |key: &str| (1..=KEY_LENGTH).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    if key.is_some_and(|key| !fits(key)) {
+        let error = Error::new(ErrorKind::ConfigInvalid, "the Idempotency-Key is empty, too long or has blanks in it")
+            .with("limit_bytes", KEY_LENGTH);
         return Err(error.fix("send a UUID, a new one for each new wish").into());
     }
     Ok(())

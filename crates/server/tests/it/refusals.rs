@@ -72,6 +72,7 @@ async fn what_is_wrong_with_a_request_is_said_without_quoting_it() {
         (&[json], "/echo/%ff", "{}", 404),
         (&[("content-type", "application/x-www-form-urlencoded")], "/echo/x", "canary=1", 415),
         (&[json, ("idempotency-key", "")], "/echo/x", "{}", 400),
+        (&[json, ("idempotency-key", "a wish")], "/echo/x", "{}", 400),
         (&[json, ("idempotency-key", &long)], "/echo/x", "{}", 400),
         (&[json, ("content-length", "2097153")], "/echo/x", "{}", 413),
     ];
