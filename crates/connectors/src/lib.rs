@@ -2,6 +2,8 @@
 
 mod blocking;
 pub mod csv;
+mod cursors;
+mod dsn;
 pub mod faker;
 pub mod http_json;
 pub mod jsonl;

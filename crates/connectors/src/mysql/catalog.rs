@@ -12,6 +12,7 @@ use super::{
     types::{Choices, Form, GENERATED, SRID, Typed},
     wire::{TextRow, Wire},
 };
+use crate::cursors::Ordered;
 
 /// A table, a view, or a query seen as one.
 #[derive(Clone, Debug)]
@@ -54,6 +55,18 @@ impl Column {
             field = native::with_mark(field, SRID, srid);
         }
         field
+    }
+}
+
+impl Ordered for Column {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn native(&self) -> &str {
+        &self.native
+    }
+    fn is_orderable(&self) -> bool {
+        self.form.is_orderable()
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use linkspan_core::{Error, ErrorKind, Result, Secret, SecretUrl, suggest};
-use percent_encoding::percent_decode_str;
+use linkspan_core::{Result, Secret, SecretUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::types::{Choices, OddDates};
-use crate::tls::{self, SslMode};
+use crate::{
+    dsn::{Dsn, invalid, named_once, some, timeout_of, unknown_parameter},
+    tls::{self, SslMode},
+};
 
 /// How to reach a MySQL or MariaDB server and what to read from it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -140,11 +142,7 @@ impl MysqlConfig {
             ("user", self.user.is_some()),
             ("password", self.password.is_some()),
         ];
-        if let Some((field, _)) = given.iter().find(|(_, there)| *there) {
-            return Err(invalid("the config names the server twice: by url and by fields")
-                .with("field", field)
-                .fix(format!("remove `url` or remove `{field}`")));
-        }
+        named_once(&given)?;
         Parts::of_url(url.expose())?.endpoint(self)
     }
 
@@ -175,45 +173,13 @@ const KNOWN: [&str; 6] = ["sslmode", "ssl-mode", "sslrootcert", "ssl-ca", "conne
 
 impl Parts {
     fn of_url(url: &str) -> Result<Self> {
-        let rest = ["mysql://", "mariadb://"]
-            .iter()
-            .find_map(|s| url.strip_prefix(s))
-            .ok_or_else(|| invalid("not a MySQL URL").fix("write mysql://user:password@host:3306/database"))?;
-        let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
-        let end = rest.find('/').unwrap_or(rest.len());
-        // A pasted password may hold '/' or '@' unescaped: the last '@' before the path counts, else the last one at all.
-        let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'));
-        let (login, place) = at.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]));
-        let mut parts = Self::default();
-        if let Some(login) = login {
-            let (user, password) = login.split_once(':').map_or((login, None), |(u, p)| (u, Some(p)));
-            parts.user = some(decoded(user)?);
-            parts.password = password.map(decoded).transpose()?.map(Secret::new);
-        }
-        let (authority, database) = place.split_once('/').map_or((place, ""), |(a, d)| (a, d));
-        parts.database = some(decoded(database)?);
-        parts.authority(authority)?;
-        for pair in query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parts.parameter(key, decoded(value)?)?;
-        }
-        Ok(parts)
-    }
-
-    fn authority(&mut self, authority: &str) -> Result<()> {
-        if authority.contains(',') {
-            return Err(Error::new(ErrorKind::Unsupported, "a URL with several hosts is not supported").fix("name the one host to use"));
-        }
-        let (host, port) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
-            Some((v6, port)) => (v6.to_owned(), port.strip_prefix(':')),
-            None => {
-                let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
-                (decoded(host)?, port)
-            }
+        let Some(dsn) = Dsn::parse(url, &["mysql://", "mariadb://"])? else {
+            return Err(invalid("not a MySQL URL").fix("write mysql://user:password@host:3306/database"));
         };
-        self.host = some(host);
-        self.port = port.filter(|p| !p.is_empty()).map(parse_port).transpose()?;
-        Ok(())
+        let Dsn { user, password, host, port, database, parameters } = dsn;
+        let mut parts = Self { host, port, database, user, password, ..Self::default() };
+        parameters.into_iter().try_for_each(|(key, value)| parts.parameter(&key, value))?;
+        Ok(parts)
     }
 
     fn parameter(&mut self, key: &str, value: String) -> Result<()> {
@@ -222,16 +188,8 @@ impl Parts {
             "ssl-mode" => self.sslmode = Some(vendors_mode(&value)?),
             "sslrootcert" | "ssl-ca" => self.sslrootcert = some(value),
             "socket" => self.host = some(value),
-            "connect_timeout" => {
-                let seconds: u64 = value
-                    .parse()
-                    .map_err(|_| invalid("connect_timeout is not a number").fix("write whole seconds, as in connect_timeout=10"))?;
-                self.connect_timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
-            }
-            key => {
-                let fix = suggest::did_you_mean(key, KNOWN).unwrap_or_else(|| format!("the parameters are: {}", KNOWN.join(", ")));
-                return Err(invalid("the URL has a parameter that is not known").with("parameter", key).fix(fix));
-            }
+            "connect_timeout" => self.connect_timeout = timeout_of(&value)?,
+            key => return Err(unknown_parameter(key, &KNOWN)),
         }
         Ok(())
     }
@@ -293,25 +251,6 @@ fn vendors_mode(text: &str) -> Result<SslMode> {
     Ok(mode)
 }
 
-fn some(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-fn parse_port(text: &str) -> Result<u16> {
-    text.parse().map_err(|_| invalid("not a port").fix("write a number from 1 to 65535 after the host"))
-}
-
-fn decoded(text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(|t| t.into_owned())
-        .map_err(|_| invalid("the URL holds an escape that is not UTF-8").fix("percent-encode the URL's parts as UTF-8"))
-}
-
-fn invalid(message: &'static str) -> Error {
-    Error::new(ErrorKind::ConfigInvalid, message)
-}
-
 /// The URL shorthand: the whole text is the `url` field. It is parsed here, so that a wrong one is refused at once.
 pub(super) fn of_url(url: &str) -> Result<Value> {
     Parts::of_url(url)?;
@@ -320,6 +259,8 @@ pub(super) fn of_url(url: &str) -> Result<Value> {
 
 #[cfg(test)]
 mod tests {
+    use linkspan_core::ErrorKind;
+
     use super::*;
 
     fn endpoint(config: Value) -> Result<Endpoint> {

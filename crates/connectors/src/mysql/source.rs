@@ -25,6 +25,7 @@ use super::{
     window::Window,
     wire::Wire,
 };
+use crate::cursors::{cursor_of, of_another_kind};
 
 pub(super) struct MysqlSource {
     pub server: Arc<Server>,
@@ -340,7 +341,7 @@ impl Run {
         };
         Ok(Window {
             server: self.source.server.clone(),
-            cursor: cursor_of(selected, &table.columns)?,
+            cursor: cursor_of(selected, &table.columns, catalog::cursor(&table.columns))?.clone(),
             subject,
             identity,
             from,
@@ -376,34 +377,5 @@ impl Run {
             repeats: selected.repeats,
             window_seconds: self.source.config.late_window_seconds,
         })])
-    }
-}
-
-fn of_another_kind() -> Error {
-    Error::new(ErrorKind::PositionLost, "the position was written for a stream of another kind")
-        .fix("reset the connection: the next run reads everything again")
-}
-
-/// The cursor column of an incremental read; an error that names the nearest right one otherwise.
-fn cursor_of(selected: &Selected, columns: &[Column]) -> Result<Column> {
-    let usable: Vec<String> = match catalog::cursor(columns) {
-        Cursor::Columns(names) => names,
-        _ => Vec::new(),
-    };
-    let best = usable.first().map_or_else(|| "no column has an order to go on by: use mode full".to_owned(), |c| format!("use \"{c}\""));
-    let invalid = |message: &'static str| Error::new(ErrorKind::ConfigInvalid, message);
-    let Some(name) = &selected.cursor else {
-        return Err(invalid("an incremental read needs a cursor column").fix(best));
-    };
-    match columns.iter().find(|c| c.name == *name) {
-        Some(column) if column.form.is_orderable() => Ok(column.clone()),
-        Some(column) => Err(invalid("values of the cursor column have no order to go on by")
-            .with("column", name)
-            .with("type", &column.native)
-            .fix(best)),
-        None => {
-            let fix = suggest::did_you_mean(name, usable.iter().map(String::as_str)).unwrap_or(best);
-            Err(invalid("the table has no such cursor column").with("column", name).fix(fix))
-        }
     }
 }

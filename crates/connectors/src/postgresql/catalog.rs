@@ -11,6 +11,7 @@ use super::{
     sql,
     types::{BASE_TYPE, Form, GENERATED},
 };
+use crate::cursors::Ordered;
 
 /// A table, view, or what else can be read as one stream.
 #[derive(Clone, Debug)]
@@ -66,6 +67,18 @@ impl Column {
     pub fn select(&self) -> String {
         let name = sql::ident(&self.name);
         if self.form.is_cast() { format!("{name}::pg_catalog.text") } else { name }
+    }
+}
+
+impl Ordered for Column {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn native(&self) -> &str {
+        &self.native
+    }
+    fn is_orderable(&self) -> bool {
+        self.form.is_orderable()
     }
 }
 

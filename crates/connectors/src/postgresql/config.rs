@@ -2,13 +2,16 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use linkspan_core::{Error, ErrorKind, Result, Secret, SecretUrl, Swap, suggest};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use linkspan_core::{Error, ErrorKind, Result, Secret, SecretUrl, Swap};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::tls::{self, SslMode};
+use crate::{
+    dsn::{Dsn, invalid, named_once, port_of, some, timeout_of, unknown_parameter},
+    tls::{self, SslMode},
+};
 
 /// How to reach a PostgreSQL server and what to read from it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -113,11 +116,7 @@ impl PostgresConfig {
                     ("username", self.username.is_some()),
                     ("password", self.password.is_some()),
                 ];
-                if let Some((field, _)) = given.iter().find(|(_, there)| *there) {
-                    return Err(invalid("the config names the server twice: by url and by fields")
-                        .with("field", field)
-                        .fix(format!("remove `url` or remove `{field}`")));
-                }
+                named_once(&given)?;
                 Parts::of_url(url.expose())?
             }
             None => self.fields(),
@@ -185,45 +184,13 @@ const KNOWN: [&str; 11] = [
 
 impl Parts {
     fn of_url(url: &str) -> Result<Self> {
-        let rest = ["postgres://", "postgresql://"]
-            .iter()
-            .find_map(|s| url.strip_prefix(s))
-            .ok_or_else(|| invalid("not a PostgreSQL URL").fix("write postgres://user:password@host:5432/database"))?;
-        let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
-        let end = rest.find('/').unwrap_or(rest.len());
-        // A pasted password may hold '/' or '@' unescaped: the last '@' before the path counts, else the last one at all.
-        let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'));
-        let (login, place) = at.map_or((None, rest), |at| (Some(&rest[..at]), &rest[at + 1..]));
-        let mut parts = Self::default();
-        if let Some(login) = login {
-            let (user, password) = login.split_once(':').map_or((login, None), |(u, p)| (u, Some(p)));
-            parts.user = some(decoded(user)?);
-            parts.password = password.map(decoded).transpose()?.map(Secret::new);
-        }
-        let (authority, database) = place.split_once('/').map_or((place, ""), |(a, d)| (a, d));
-        parts.database = some(decoded(database)?);
-        parts.authority(authority)?;
-        for pair in query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parts.parameter(key, decoded(value)?)?;
-        }
-        Ok(parts)
-    }
-
-    fn authority(&mut self, authority: &str) -> Result<()> {
-        if authority.contains(',') {
-            return Err(Error::new(ErrorKind::Unsupported, "a URL with several hosts is not supported").fix("name the one host to use"));
-        }
-        let (host, port) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
-            Some((v6, port)) => (v6.to_owned(), port.strip_prefix(':')),
-            None => {
-                let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
-                (decoded(host)?, port)
-            }
+        let Some(dsn) = Dsn::parse(url, &["postgres://", "postgresql://"])? else {
+            return Err(invalid("not a PostgreSQL URL").fix("write postgres://user:password@host:5432/database"));
         };
-        self.host = some(host);
-        self.port = port.filter(|p| !p.is_empty()).map(parse_port).transpose()?;
-        Ok(())
+        let Dsn { user, password, host, port, database, parameters } = dsn;
+        let mut parts = Self { host, port, database, user, password, ..Self::default() };
+        parameters.into_iter().try_for_each(|(key, value)| parts.parameter(&key, value))?;
+        Ok(parts)
     }
 
     fn parameter(&mut self, key: &str, value: String) -> Result<()> {
@@ -233,26 +200,18 @@ impl Parts {
             "application_name" => self.application_name = some(value),
             "options" => self.options = some(value),
             "host" => self.host = some(value),
-            "port" => self.port = Some(parse_port(&value)?),
+            "port" => self.port = Some(port_of(&value)?),
             "user" => self.user = some(value),
             "dbname" => self.database = some(value),
             "password" => self.password = Some(Secret::new(value)),
-            "connect_timeout" => {
-                let seconds: u64 = value
-                    .parse()
-                    .map_err(|_| invalid("connect_timeout is not a number").fix("write whole seconds, as in connect_timeout=10"))?;
-                self.connect_timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
-            }
+            "connect_timeout" => self.connect_timeout = timeout_of(&value)?,
             "channel_binding" if value == "require" => {
                 return Err(Error::new(ErrorKind::Unsupported, "channel_binding=require is not supported")
                     .fix("remove it and use sslmode=verify-full, which proves the server's identity by its certificate"));
             }
             "channel_binding" => {}
             key if NEUTRAL.contains(&key) => {}
-            key => {
-                let fix = suggest::did_you_mean(key, KNOWN).unwrap_or_else(|| format!("the parameters are: {}", KNOWN.join(", ")));
-                return Err(invalid("the URL has a parameter that is not known").with("parameter", key).fix(fix));
-            }
+            key => return Err(unknown_parameter(key, &KNOWN)),
         }
         Ok(())
     }
@@ -282,25 +241,6 @@ impl Parts {
             connect_timeout: self.connect_timeout.unwrap_or(timeout),
         })
     }
-}
-
-fn some(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
-}
-
-fn parse_port(text: &str) -> Result<u16> {
-    text.parse().map_err(|_| invalid("not a port").fix("write a number from 1 to 65535 after the host"))
-}
-
-fn decoded(text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(|t| t.into_owned())
-        .map_err(|_| invalid("the URL holds an escape that is not UTF-8").fix("percent-encode the URL's parts as UTF-8"))
-}
-
-fn invalid(message: &'static str) -> Error {
-    Error::new(ErrorKind::ConfigInvalid, message)
 }
 
 /// The URL shorthand: the whole text is the `url` field. It is parsed here, so that a wrong one is refused at once.

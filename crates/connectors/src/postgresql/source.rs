@@ -26,6 +26,7 @@ use super::{
     tail::Tail,
     window::{Pull, Window},
 };
+use crate::cursors::{cursor_of, of_another_kind};
 
 pub(super) struct PostgresSource {
     pub server: Arc<Server>,
@@ -217,7 +218,7 @@ impl Run {
         columns: Vec<Column>,
     ) -> Result<Vec<Box<dyn Lane>>> {
         let name = &selected.stream.name;
-        let cursor = cursor_of(selected, &table.columns)?;
+        let cursor = cursor_of(selected, &table.columns, catalog::cursor(&table.columns))?.clone();
         let mut lanes: Vec<Box<dyn Lane>> = Vec::new();
         let mut after = Vec::new();
         let from = match self.stream_state(name)? {
@@ -254,7 +255,7 @@ impl Run {
     }
 
     fn window(&self, selected: &Selected, table: &Table, relation: String, columns: Vec<Column>) -> Result<Window> {
-        let cursor = cursor_of(selected, &table.columns)?;
+        let cursor = cursor_of(selected, &table.columns, catalog::cursor(&table.columns))?.clone();
         let from: Option<WindowState> = match self.stream_state(&selected.stream.name)? {
             None => None,
             Some(StreamState::Window(state)) if state.cursor == cursor.name => Some(state),
@@ -312,35 +313,6 @@ impl Run {
 
 fn boxed(parts: Vec<Part>) -> Vec<Box<dyn Lane>> {
     parts.into_iter().map(|p| Box::new(p) as Box<dyn Lane>).collect()
-}
-
-fn of_another_kind() -> Error {
-    Error::new(ErrorKind::PositionLost, "the position was written for a stream of another kind")
-        .fix("reset the connection: the next run reads everything again")
-}
-
-/// The cursor column of an incremental read; an error that names the nearest right one otherwise.
-fn cursor_of(selected: &Selected, columns: &[Column]) -> Result<Column> {
-    let usable: Vec<String> = match catalog::cursor(columns) {
-        Cursor::Columns(names) => names,
-        _ => Vec::new(),
-    };
-    let best = usable.first().map_or_else(|| "no column has an order to go on by: use mode full".to_owned(), |c| format!("use \"{c}\""));
-    let invalid = |message: &'static str| Error::new(ErrorKind::ConfigInvalid, message);
-    let Some(name) = &selected.cursor else {
-        return Err(invalid("an incremental read needs a cursor column").fix(best));
-    };
-    match columns.iter().find(|c| c.name == *name) {
-        Some(column) if column.form.is_orderable() => Ok(column.clone()),
-        Some(column) => Err(invalid("values of the cursor column have no order to go on by")
-            .with("column", name)
-            .with("type", &column.native)
-            .fix(best)),
-        None => {
-            let fix = suggest::did_you_mean(name, usable.iter().map(String::as_str)).unwrap_or(best);
-            Err(invalid("the table has no such cursor column").with("column", name).fix(fix))
-        }
-    }
 }
 
 /// How a table is read: as one, and in its parts.
