@@ -22,7 +22,6 @@ mod operation;
 mod paging;
 pub mod projects;
 pub mod pulls;
-mod reach;
 pub mod registry;
 pub mod rotation;
 pub mod run;
@@ -37,7 +36,6 @@ pub use commit::{audit_line, once_more};
 pub use moment::{moment, moment_of};
 pub use operation::{Cli, Done, Draft, Face, Nothing, Operation, Patch, Placeholders, Reply, Run, decoded, etag};
 pub use paging::{Cursor, Page, PageOf};
-pub use reach::GuardedNet;
 
 /// Every operation, in the order they are shown.
 pub fn operations() -> Vec<Operation> {

@@ -1,7 +1,12 @@
 //! Plain sockets with a guard: databases live on private networks, but nobody's database lives where a cloud hands out its
 //! machine's credentials. Names are resolved once and the connection goes to an address that passed.
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use linkspan_core::{BoxDuplex, Error, ErrorKind, Net, Result};
@@ -9,7 +14,8 @@ use linkspan_core::{BoxDuplex, Error, ErrorKind, Net, Result};
 use crate::guard::{Network, Refused};
 
 /// Link local addresses and those at which clouds tell a machine who it is.
-const REFUSED: &[&str] = &["169.254.0.0/16", "fe80::/10", "fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"];
+const REFUSED: &[&str] =
+    &["169.254.0.0/16", "fe80::/10", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"];
 
 /// Reaches any host but those that only this machine should ask, unless their network is allowed.
 pub struct GuardedNet {
@@ -24,6 +30,7 @@ impl GuardedNet {
         Self { inner, allow, refused }
     }
     fn refuses(&self, address: IpAddr) -> bool {
+        let address = translated(address);
         let within = |networks: &[Network]| networks.iter().any(|n| n.contains(address));
         within(&self.refused) && !within(&self.allow)
     }
@@ -46,8 +53,22 @@ impl Net for GuardedNet {
         }
         Err(last.unwrap_or_else(|| unknown(host)))
     }
-    async fn unix(&self, path: &Path, within: Duration) -> Result<BoxDuplex> {
-        self.inner.unix(path, within).await
+    /// Who asks over a socket of this machine may count there as the one who runs this process, without a password.
+    async fn unix(&self, path: &Path, _: Duration) -> Result<BoxDuplex> {
+        Err(Error::new(ErrorKind::PermissionDenied, "a server's connectors use no sockets of its machine")
+            .with("socket", path.display())
+            .fix("name the host and port"))
+    }
+}
+
+/// The IPv4 address behind a translator's prefix (RFC 6052, `64:ff9b::/96`).
+fn translated(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(a) => match a.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into(),
+            _ => address,
+        },
+        IpAddr::V4(_) => address,
     }
 }
 
@@ -92,10 +113,20 @@ mod tests {
         let asked = Arc::new(Asked::default());
         let net = GuardedNet::new(asked.clone(), vec![]);
         let second = Duration::from_secs(1);
-        for host in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "[fd00:ec2::254]", "100.100.100.200"] {
+        for host in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "[fd00:ec2::254]",
+            "fd20:ce::254",
+            "64:ff9b::169.254.169.254",
+            "100.100.100.200",
+        ] {
             let e = net.tcp(host, 5432, second).await.err().expect("refused");
             assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{host}");
         }
+        let e = net.unix(Path::new("/run/postgresql/.s.PGSQL.5432"), second).await.err().expect("refused");
+        assert_eq!(e.kind(), ErrorKind::PermissionDenied);
         assert!(asked.0.lock().unwrap().is_empty());
         for host in ["10.0.0.1", "127.0.0.1", "fd12::1"] {
             assert_eq!(net.tcp(host, 5432, second).await.err().expect("nobody").kind(), ErrorKind::Unavailable);

@@ -15,9 +15,22 @@ pub fn fence(config: &mut Value, files: &LocalFiles, project: &str) -> Result<()
     let LocalFiles::Under(root) = files else { return Ok(()) };
     let others = root.join(PROJECTS);
     let root = &if project == DEFAULT_PROJECT { root.clone() } else { others.join(project) };
+    let signs = ["access_key_id", "secret_access_key"].iter().all(|f| config.get(f).is_some_and(|v| !v.is_null()));
     let Some(Value::String(path)) = config.get_mut("path") else { return Ok(()) };
-    if path.contains("://") {
+    if path.starts_with("s3://") && !signs {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "a server lends its own credentials to no connector")
+            .with("field", "access_key_id")
+            .fix("give access_key_id and secret_access_key"));
+    }
+    if path.starts_with("s3://") {
         return Ok(());
+    }
+    if let Some(local) = path.strip_prefix("file://") {
+        *path = local.to_owned();
+    }
+    if let Some((scheme, _)) = path.split_once("://") {
+        let e = Error::new(ErrorKind::ConfigInvalid, "files are local or behind s3://").with("field", "path").with("scheme", scheme);
+        return Err(e.fix(format!("put the files under {} and name them from there, or use s3://bucket/prefix", root.display())));
     }
     if path.as_str() == "-" || path.starts_with("stdout:") {
         return Err(outside().fix("a server's connector has no standard output; name a file"));
@@ -61,6 +74,20 @@ mod tests {
 
     use super::*;
 
+    /// Else the machine's own `AWS_*` variables would sign requests to an endpoint of the caller's choice.
+    #[test]
+    fn an_object_store_is_asked_with_the_callers_own_keys() {
+        let files = LocalFiles::Under("/srv/files".into());
+        let fenced = |mut config: Value, files: &LocalFiles| fence(&mut config, files, "default");
+        let bare = || json!({"path": "s3://bucket/x", "endpoint": "https://elsewhere.example"});
+        assert_eq!(fenced(bare(), &files).unwrap_err().kind(), ErrorKind::ConfigInvalid);
+        let half = json!({"path": "s3://bucket/x", "access_key_id": "a", "secret_access_key": null});
+        assert!(fenced(half, &files).is_err());
+        let own = json!({"path": "s3://bucket/x", "access_key_id": "a", "secret_access_key": "b"});
+        assert!(fenced(own, &files).is_ok());
+        assert!(fenced(bare(), &LocalFiles::Anywhere).is_ok(), "a person's own command may use the person's credentials");
+    }
+
     #[test]
     fn a_path_stays_in_its_folder() {
         let dir = tempfile::tempdir().unwrap();
@@ -75,10 +102,11 @@ mod tests {
         for (path, inside) in [("a.csv", "a.csv"), ("./new/*.csv", "new/*.csv"), (root.join("b").to_str().unwrap(), "b")] {
             assert_eq!(fenced(path).unwrap(), root.join(inside).display().to_string());
         }
-        assert_eq!(fenced("s3://bucket/x").unwrap(), "s3://bucket/x");
-        for path in ["/etc/passwd", "../linkspan.db", "a/../../x", "out/linkspan.db", "-", "stdout:x", "/"] {
+        for path in ["/etc/passwd", "../linkspan.db", "a/../../x", "out/linkspan.db", "-", "stdout:x", "/", "file:///etc/passwd"] {
             assert_eq!(fenced(path).unwrap_err().kind(), ErrorKind::PermissionDenied, "{path}");
         }
+        assert_eq!(fenced("file://a.csv").unwrap(), root.join("a.csv").display().to_string());
+        assert_eq!(fenced("x://a.csv").unwrap_err().kind(), ErrorKind::ConfigInvalid);
         let theirs = root.join(".projects/b/x.csv").display().to_string();
         assert_eq!(fenced(&theirs).unwrap_err().kind(), ErrorKind::PermissionDenied);
         for (path, good) in [("x.csv", true), (theirs.as_str(), true), ("../a/x.csv", false), (root.join("a.csv").to_str().unwrap(), false)]

@@ -28,6 +28,17 @@ pub(crate) struct S3 {
     prefix: String,
 }
 
+/// The machine's `AWS_*` variables; but keys of one's own never go with a token of the machine's.
+fn from_surroundings(config: &ParquetConfig) -> AmazonS3Builder {
+    if config.access_key_id.is_none() || config.secret_access_key.is_none() {
+        return AmazonS3Builder::from_env();
+    }
+    const PLACES: &[&str] = &["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+    let wanted = PLACES.iter().filter(|name| config.endpoint.is_none() || name.ends_with("REGION"));
+    let set = wanted.filter_map(|name| Some((name.to_ascii_lowercase().parse().ok()?, std::env::var(name).ok()?)));
+    set.fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
+}
+
 impl S3 {
     /// Builds the client; sends nothing.
     pub fn new(config: &ParquetConfig, bucket: &str, prefix: &str) -> Result<Self> {
@@ -38,7 +49,7 @@ impl S3 {
         };
         let options = ClientOptions::new().with_connect_timeout(Duration::from_secs(5)).with_timeout(Duration::from_secs(60));
         let plain = config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+        let mut builder = from_surroundings(config).with_bucket_name(bucket).with_retry(retry);
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint);
         }
