@@ -10,4 +10,5 @@ mod source;
 mod voice;
 
 pub use form::{secrets, specification};
-pub use source::{Encode, Program, Verb, run};
+pub use reading::Encode;
+pub use source::{Program, Verb, run};

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use arrow_array::RecordBatch;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
     Changes, Clock, Covers, Ended, Error, ErrorKind, Lane, MemoryBudget, Message, Output, Result, Rows, Scope, Stop, StreamName,
@@ -13,13 +14,16 @@ use linkspan_core::{
 use memchr::memchr;
 use tokio::task::JoinSet;
 
-use super::{feed, source::Encode, voice::Voice};
+use super::{feed, voice::Voice};
 use crate::protocol::Level;
 
 /// Bytes of rows on their way, over all lanes.
 const BUDGET: u64 = 64 << 20;
 /// Messages between a lane and its lines.
 const DEPTH: usize = 8;
+
+/// Writes rows as JSON objects, one a line. The binary brings it: how values look as JSON is settled in one place.
+pub type Encode = fn(&RecordBatch, &mut Vec<u8>) -> Result<()>;
 
 pub(super) struct Reading<W> {
     pub voice: Arc<Mutex<Voice<W>>>,

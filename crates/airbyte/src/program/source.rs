@@ -6,13 +6,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arrow_array::RecordBatch;
 use linkspan_core::{
     Connector, ConnectorType, Context, Cursor, Error, ErrorKind, Position, ReadMode, Repeats, Result, Role, Selected, Source, Stream,
 };
 use serde_json::{Value, json};
 
-use super::{columns, form, position, reading::Reading, voice::Voice};
+use super::{
+    columns, form, position,
+    reading::{Encode, Reading},
+    voice::Voice,
+};
 use crate::{
     config,
     protocol::{Configured, ConfiguredCatalog, DestinationSyncMode, Failure, Lines, SyncMode},
@@ -26,9 +29,6 @@ pub enum Verb {
     Discover { config: PathBuf },
     Read { config: PathBuf, catalog: PathBuf, state: Option<PathBuf> },
 }
-
-/// Writes rows as JSON objects, one a line. The binary brings it: how values look as JSON is settled in one place.
-pub type Encode = fn(&RecordBatch, &mut Vec<u8>) -> Result<()>;
 
 /// A connector type, and what it runs with.
 pub struct Program {
