@@ -19,6 +19,7 @@ fn types() -> Vec<ConnectorType> {
     let mut all = linkspan_connectors::all();
     all.extend(linkspan_lake_files::all());
     all.extend(linkspan_airbyte::connector::all());
+    all.push(linkspan_airbyte::guest::exec_type(linkspan_airbyte::guest::Programs::Allowed));
     all
 }
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use open::{Guest, Origin};
+pub(crate) use shape::Shape;
 
 /// Every type of this crate, in catalog order.
 pub fn all() -> Vec<ConnectorType> {

@@ -20,6 +20,7 @@ mod dynamic;
 mod errors;
 mod extract;
 mod form;
+pub mod guest;
 mod hand;
 pub mod inject;
 mod jinja;

@@ -1,5 +1,6 @@
 //! Every connector type of this binary, and how a word on the command line or in a project file becomes an end of a connection.
 
+use linkspan_airbyte::guest::Programs;
 use linkspan_app::{
     registry::Registry,
     run::{Declared as At, Endpoint},
@@ -8,11 +9,22 @@ use linkspan_core::{Error, ErrorKind, Result};
 
 use crate::project::{Declared, Project};
 
-/// Every type, in catalog order.
+/// Every type, in catalog order, for a person's own command.
 pub fn registry() -> Registry {
+    registry_with(Programs::Allowed)
+}
+
+/// Every type as a server offers it: programs of others are started only where its operator said so.
+pub fn served() -> Registry {
+    let allowed = std::env::var("LINKSPAN_ALLOW_EXEC").is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "yes"));
+    registry_with(if allowed { Programs::Allowed } else { Programs::Refused })
+}
+
+fn registry_with(programs: Programs) -> Registry {
     let mut all = linkspan_connectors::all();
     all.extend(linkspan_lake_files::all());
     all.extend(linkspan_airbyte::connector::all());
+    all.push(linkspan_airbyte::guest::exec_type(programs));
     Registry::of(all)
 }
 

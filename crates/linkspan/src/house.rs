@@ -30,7 +30,7 @@ impl House {
             files,
             runs_at_once: runs_at_once()?,
         };
-        match App::open(store.clone(), ends::registry(), context, settings).await {
+        match App::open(store.clone(), ends::served(), context, settings).await {
             Ok(app) => Ok(Self { app, store }),
             Err(e) => {
                 store.close().await;

@@ -19,18 +19,18 @@ enum Kind {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shape(Vec<(String, Kind)>);
+pub(crate) struct Shape(Vec<(String, Kind)>);
 
 /// Doubles hold integers up to here exactly.
 const EXACT: u64 = 1 << 53;
 
 impl Shape {
     /// The properties of a JSON schema.
-    pub(super) fn of(schema: &Value) -> Self {
+    pub(crate) fn of(schema: &Value) -> Self {
         let properties = schema.get("properties").and_then(Value::as_object);
         Self(properties.into_iter().flatten().map(|(name, property)| (name.clone(), kind_of(property))).collect())
     }
-    pub(super) fn of_columns(schema: &Schema) -> Self {
+    pub(crate) fn of_columns(schema: &Schema) -> Self {
         let kind = |field: &Field| match field.data_type() {
             DataType::Boolean => Kind::Bool,
             DataType::Int64 => Kind::Int,
@@ -40,17 +40,20 @@ impl Shape {
         };
         Self(schema.fields().iter().map(|field| (field.name().clone(), kind(field))).collect())
     }
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
     /// A column that must be there, of texts when nothing better is known.
-    pub(super) fn know(&mut self, name: &str) {
+    pub(crate) fn know(&mut self, name: &str) {
         if self.place(name).is_none() {
             self.0.push((name.to_owned(), Kind::Text));
         }
     }
 
-    pub(super) fn schema(&self) -> SchemaRef {
+    pub(crate) fn schema(&self) -> SchemaRef {
         let field = |(name, kind): &(String, Kind)| match kind {
             Kind::Bool => Field::new(name, DataType::Boolean, true),
             Kind::Int => Field::new(name, DataType::Int64, true),
@@ -66,7 +69,7 @@ impl Shape {
     }
 
     /// Widens to what the record holds; whether anything changed.
-    pub(super) fn learn(&mut self, record: &Value) -> bool {
+    pub(crate) fn learn(&mut self, record: &Value) -> bool {
         let Value::Object(fields) = record else { return false };
         let mut changed = false;
         for (at, (name, value)) in fields.iter().enumerate() {
@@ -86,7 +89,7 @@ impl Shape {
     }
 
     /// The record as one line of JSON that the columns can hold. `learn` has seen it.
-    pub(super) fn write(&self, record: &Value, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, record: &Value, out: &mut Vec<u8>) {
         let Value::Object(fields) = record else {
             out.extend_from_slice(b"{}");
             return;

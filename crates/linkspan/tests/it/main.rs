@@ -7,6 +7,7 @@ mod airbyte;
 mod apply;
 mod basics;
 mod client;
+mod guests;
 mod hub;
 mod kills;
 mod lattice;

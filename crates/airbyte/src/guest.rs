@@ -1,0 +1,79 @@
+//! Programs of others as connectors of the house: a source that speaks the Airbyte protocol is started for each stream and read line by line.
+
+mod config;
+mod discovered;
+mod lane;
+mod lines;
+mod process;
+mod source;
+
+use linkspan_core::{ConnectorType, Context, Error, ErrorKind, Role, Spec, UrlForm};
+use serde_json::json;
+
+use config::{ExecConfig, of_url};
+use source::Guest;
+
+/// Whether programs of others may be started here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// A person's own command: what they name runs as they themselves do.
+    Allowed,
+    /// A server, whose callers would run code on its machine.
+    Refused,
+}
+
+/// The type `exec`. Where programs are refused it is in the catalog and cannot be opened.
+pub fn exec_type(programs: Programs) -> ConnectorType {
+    let spec = Spec {
+        name: "exec".into(),
+        title: "A program that speaks the Airbyte protocol".into(),
+        docs: include_str!("guest/docs.md").into(),
+        aliases: vec!["airbyte_program".into()],
+        roles: vec![Role::Source],
+        example: json!({"command": ["/opt/venv/bin/source-faker"], "config": {"count": 1000}}),
+        url: Some(UrlForm { schemes: &["exec"], extensions: &[], config: of_url }),
+        ..Spec::empty()
+    };
+    ConnectorType::new(spec, move |config: ExecConfig, context: Context| {
+        if programs == Programs::Refused {
+            return Err(Error::new(ErrorKind::PermissionDenied, "this server starts no programs of others")
+                .fix("its operator can allow them with LINKSPAN_ALLOW_EXEC=1; or run `linkspan sync` yourself"));
+        }
+        config.check()?;
+        Ok(Guest::new(config, context))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_command_and_the_file_of_its_config() {
+        let config = of_url("exec:/bin/source -x?config=./c.json").unwrap();
+        assert_eq!(config, json!({"command": ["/bin/source", "-x"], "config_file": "./c.json"}));
+        assert!(of_url("exec:/bin/source?password=x").is_err());
+    }
+
+    #[test]
+    fn a_server_opens_no_program_and_a_config_is_given_once() {
+        let open = |programs, config| exec_type(programs).open(config, Context::real()).err();
+        let refused = open(Programs::Refused, json!({"command": ["/bin/true"]})).unwrap();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        assert!(refused.suggested_fix().unwrap().contains("LINKSPAN_ALLOW_EXEC"));
+        assert!(open(Programs::Allowed, json!({"command": ["/bin/true"]})).is_none());
+        for bad in [
+            json!({"command": []}),
+            json!({"command": ["x"], "config": {"a": 1}, "config_file": "y"}),
+            json!({"command": ["x"], "line_mb": 0}),
+        ] {
+            assert_eq!(open(Programs::Allowed, bad).unwrap().kind(), ErrorKind::ConfigInvalid);
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_programs_config_and_environment_is_shown() {
+        let shown = exec_type(Programs::Allowed).redact(&json!({"command": ["x"], "config": {"key": "canary"}, "env": {"KEY": "canary"}}));
+        assert!(!shown.to_string().contains("canary"));
+    }
+}

@@ -1,0 +1,196 @@
+//! An open guest: nothing is started before somebody asks.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use linkspan_core::{Checked, Connector, Context, Error, ErrorKind, Lane, Position, ReadMode, Result, Scope, Selected, Source, Stream};
+use serde_json::{Map, Value};
+use tokio::sync::OnceCell;
+
+use super::{
+    config::ExecConfig,
+    discovered,
+    lane::{self, GuestLane},
+    lines::{self, Said},
+    process::{Folder, Mask, Process, Start, write_private},
+};
+
+/// A program of somebody else with its config. A clone is the same guest.
+#[derive(Clone)]
+pub(super) struct Guest(Arc<Inner>);
+
+struct Inner {
+    config: ExecConfig,
+    context: Context,
+    /// What the program made of its config; until then what was given.
+    changed: Mutex<Option<Map<String, Value>>>,
+    described: OnceCell<Vec<Value>>,
+}
+
+impl Guest {
+    pub(super) fn new(config: ExecConfig, context: Context) -> Self {
+        Self(Arc::new(Inner { config, context, changed: Mutex::default(), described: OnceCell::new() }))
+    }
+
+    fn given(&self) -> Result<Map<String, Value>> {
+        if let Some(changed) = &*self.0.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            return Ok(changed.clone());
+        }
+        let Some(path) = &self.0.config.config_file else { return Ok(self.0.config.config.clone()) };
+        let text = std::fs::read_to_string(path).map_err(|e| linkspan_core::file_error("the program's config cannot be read", path, e))?;
+        let wrong = || Error::new(ErrorKind::ConfigInvalid, "the program's config is not a JSON object").with("path", path.display());
+        match serde_json::from_str(&text) {
+            Ok(Value::Object(config)) => Ok(config),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Keeps a config that the program changed: where it came from, before anything is started with it.
+    pub(super) fn keep(&self, config: Map<String, Value>) -> Result<()> {
+        let mut changed = self.0.changed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(path) = &self.0.config.config_file {
+            replace(path, &Value::Object(config.clone()).to_string())?;
+        }
+        *changed = Some(config);
+        Ok(())
+    }
+
+    /// Starts the program with a verb and what belongs to it.
+    pub(super) fn start(&self, verb: &str, files: &[(&str, String)]) -> Result<Process> {
+        let folder = Folder::make()?;
+        let given = self.given()?;
+        let mut secrets = Vec::new();
+        given.values().for_each(|value| texts(value, &mut secrets));
+        secrets.extend(self.0.config.env.values().cloned());
+        let mut arguments = vec![verb.to_owned()];
+        let config = ("config", Value::Object(given).to_string());
+        for (name, text) in std::iter::once(&config).chain(files) {
+            let path = folder.file(&format!("{name}.json"), text)?;
+            arguments.extend([format!("--{name}"), path.display().to_string()]);
+        }
+        let ExecConfig { command, env, .. } = &self.0.config;
+        let (silence, line_bytes) = (self.0.config.silence_time(), self.0.config.line_bytes());
+        Process::start(Start { command, arguments: &arguments, env, mask: Mask::of(secrets), silence, line_bytes }, folder)
+    }
+
+    /// Runs a verb whose answer is one message, and takes it.
+    async fn ask<T>(&self, verb: &str, wanted: impl Fn(Said) -> Option<T>) -> Result<T> {
+        let mut process = self.start(verb, &[])?;
+        let (mut answer, mut failed) = (None, None);
+        while let Some(line) = process.line().await? {
+            match lines::parse(line) {
+                Some(Said::Failed(why)) => failed = Some(why.error(process.masked(&why.message))),
+                Some(Said::Config(config)) => self.keep(config)?,
+                Some(said) => answer = wanted(said).or(answer),
+                None => {}
+            }
+        }
+        let status = process.end().await?;
+        match (answer, failed) {
+            (Some(answer), None) => Ok(answer),
+            (_, Some(failed)) => Err(process.told(failed)),
+            (None, None) if !status.success() => Err(process.failed(status)),
+            (None, None) => Err(process.told(
+                Error::new(ErrorKind::DataInvalid, format!("the program did not answer `{verb}`"))
+                    .fix("see that it is a source that speaks the Airbyte protocol"),
+            )),
+        }
+    }
+
+    async fn described(&self) -> Result<&[Value]> {
+        let ask = || self.ask("discover", |said| if let Said::Catalog(streams) = said { Some(streams) } else { None });
+        Ok(self.0.described.get_or_try_init(ask).await?)
+    }
+
+    async fn made(&self, selected: Vec<Selected>, from: &Position) -> Result<Vec<GuestLane>> {
+        let described = self.described().await?;
+        let mut lanes = Vec::with_capacity(selected.len());
+        for wanted in selected {
+            let name = &wanted.stream.name;
+            let found = described.iter().find(|d| discovered::name(d).as_ref() == Some(name));
+            let described =
+                found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the program has no such stream any more").with("stream", name))?;
+            let state = match from.get(&Scope::Stream(name.clone())) {
+                Some(_) if wanted.read == ReadMode::Full => {
+                    return Err(Error::new(ErrorKind::PositionLost, "a full read of a program begins anew").with("stream", name));
+                }
+                state => state.map(lane::told).transpose()?.flatten(),
+            };
+            let catalog = discovered::asked(described, &wanted).to_string();
+            let guest = self.clone();
+            let start = Box::new(move |state: Option<&Value>| {
+                let mut files = vec![("catalog", catalog.clone())];
+                files.extend(state.map(|state| ("state", state.to_string())));
+                guest.start("read", &files)
+            });
+            let guest = self.clone();
+            let keep = Box::new(move |config| guest.keep(config));
+            lanes.push(GuestLane::new(wanted, state, self.0.context.clock.clone(), start, keep));
+        }
+        Ok(lanes)
+    }
+}
+
+/// Every text and number: which of them are secret only the program knows.
+fn texts(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(all) => all.iter().for_each(|one| texts(one, found)),
+        Value::Object(all) => all.values().for_each(|one| texts(one, found)),
+        _ => {}
+    }
+}
+
+/// The file as a whole or as it was.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", uuid::Uuid::new_v4().simple()));
+    let beside = Path::new(&beside);
+    write_private(beside, text)?;
+    std::fs::rename(beside, path).map_err(|e| {
+        let _ = std::fs::remove_file(beside);
+        linkspan_core::file_error("the program's changed config cannot be kept", path, e)
+    })
+}
+
+#[async_trait]
+impl Connector for Guest {
+    async fn check(&self) -> Result<Checked> {
+        let began = Instant::now();
+        let mask = Mask::of({
+            let mut found = Vec::new();
+            self.given()?.values().for_each(|value| texts(value, &mut found));
+            found
+        });
+        match self.ask("check", |said| if let Said::Status(status) = said { Some(status) } else { None }).await? {
+            None => Ok(Checked { latency: began.elapsed().max(Duration::from_micros(1)), ..Checked::default() }),
+            Some(why) => Err(Error::new(ErrorKind::ConfigInvalid, format!("the program's check failed: {}", mask.hide(&why)))
+                .fix("look into the program's own config")),
+        }
+    }
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Source for Guest {
+    async fn discover(&self) -> Result<Vec<Stream>> {
+        self.described().await?.iter().map(discovered::stream).collect()
+    }
+
+    fn lanes(self: Arc<Self>, selected: Vec<Selected>, from: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {
+        let made = async move {
+            match self.made(selected, &from).await {
+                Ok(lanes) => lanes.into_iter().map(|lane| Ok(Box::new(lane) as Box<dyn Lane>)).collect(),
+                Err(e) => vec![Err(e)],
+            }
+        };
+        futures::stream::once(made).flat_map(futures::stream::iter).boxed()
+    }
+}
