@@ -125,7 +125,7 @@ mod tests {
         };
         let entry = entry(&stream);
         let fields = entry["json_schema"]["properties"].as_object().unwrap();
-        assert_eq!(fields.keys().collect::<Vec<_>>(), ["id", "at", "doc", "price"]);
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["id", "at", "doc", "price", feed::DELETED_AT]);
         assert_eq!(fields["at"]["airbyte_type"], "timestamp_with_timezone");
         assert_eq!(fields["price"]["airbyte_type"], "big_number");
         assert_eq!((&entry["namespace"], &entry["source_defined_primary_key"]), (&json!("public"), &json!([["id"]])));
