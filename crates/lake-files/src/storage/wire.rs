@@ -64,7 +64,9 @@ impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (mut parts, body) = request.into_parts();
         if self.scheme == Scheme::OnlyTls && parts.uri.scheme_str() != Some("https") {
-            return Err(told(Error::new(ErrorKind::ConfigInvalid, "the endpoint has no TLS").fix("use https://, or set `allow_http: true`")));
+            return Err(told(
+                Error::new(ErrorKind::ConfigInvalid, "the endpoint has no TLS").fix("use https://, or set `allow_http: true`"),
+            ));
         }
         // Objects come as they lie there: an etag and a range speak of those bytes.
         parts.headers.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
