@@ -3,12 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+mod broke;
 mod client;
 mod guard;
 mod net;
 mod redirect;
 mod unzip;
 
+pub use broke::{Broke, broke};
 pub use client::{Timeouts, client, client_with};
 pub use guard::{Network, Policy};
 pub use net::GuardedNet;

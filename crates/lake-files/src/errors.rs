@@ -49,6 +49,12 @@ const METADATA_HOSTS: &[&str] = &["://169.254.169.254/", "://169.254.170.2/", ":
 
 /// What an object store answered. The causes are kept only where they cannot hold parts of a signed request.
 pub(crate) fn store(what: &'static str, path: &str, e: StoreError) -> Error {
+    let ours = ours(&e);
+    if let Some(refused) = ours.filter(|e| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid)) {
+        let error = Error::new(refused.kind(), refused.message().to_owned()).with("path", path);
+        return refused.context().iter().fold(error, |error, (key, value)| error.with(key, value)).fix(refused.suggested_fix().unwrap_or(REFUSED_FIX).to_owned());
+    }
+    let late = ours.is_some_and(|e| e.kind() == ErrorKind::Timeout);
     let text = chain(&e);
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
     let status = |wanted: &str| text.contains(&format!("status code: {wanted}"));
@@ -74,7 +80,7 @@ pub(crate) fn store(what: &'static str, path: &str, e: StoreError) -> Error {
         _ if status("507") => full(),
         _ if status("429") || status("503") => slow_down(),
         _ if status("301") || text.contains("redirect without LOCATION") => other_region(),
-        _ if text.contains("timed out") || text.contains("deadline has elapsed") => {
+        _ if late || text.contains("timed out") || text.contains("deadline has elapsed") => {
             Error::new(ErrorKind::Timeout, "the object store does not answer in time")
                 .retry(Retry::Exhausted)
                 .fix("check endpoint, region and network")
@@ -82,6 +88,20 @@ pub(crate) fn store(what: &'static str, path: &str, e: StoreError) -> Error {
         _ => Error::new(ErrorKind::Unavailable, what).retry(Retry::Exhausted).fix("check endpoint, region and network, and run again"),
     };
     error.with("path", path).because(e)
+}
+
+const REFUSED_FIX: &str = "look at the endpoint";
+
+/// What the lent client said, when it is behind it.
+fn ours(e: &StoreError) -> Option<&Error> {
+    let mut next = std::error::Error::source(e);
+    while let Some(cause) = next {
+        if let Some(ours) = cause.downcast_ref::<Error>() {
+            return Some(ours);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 fn bad_credentials(path: &str) -> Error {

@@ -68,7 +68,7 @@ fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {
 /// What a type opens: path fenced, schemas limited.
 fn ready(app: &App, project: &str, schema: &Value, connector: &Connector, secrets: Values) -> Result<Value> {
     let mut config = whole(&connector.config, &secrets);
-    fence(&mut config, &app.settings.files, project)?;
+    fence(&mut config, schema, &app.settings.files, project)?;
     let limit = ["schemas", "databases"].into_iter().find(|f| schema["properties"].get(f).is_some());
     if let (Some(field), false, Some(fields)) = (limit, connector.output_schemas.is_empty(), config.as_object_mut()) {
         fields.insert(field.into(), json!(connector.output_schemas));

@@ -320,7 +320,7 @@ pub(super) fn refuse_foreign(context: &CallContext, references: &[(String, Refer
 /// Opening does no I/O: it only says whether the config is one.
 fn judge(app: &App, context: &CallContext, kind: &ConnectorType, schema: &Value, parted: &Parted) -> Result<()> {
     let Some(mut config) = judged(schema, parted)? else { return Ok(()) };
-    fence(&mut config, &app.settings.files, &context.project)?;
+    fence(&mut config, schema, &app.settings.files, &context.project)?;
     kind.open(config, app.context.clone()).map(drop)
 }
 

@@ -83,7 +83,7 @@ pub(super) async fn unsaved(app: &App, context: &CallContext, kind: &str, config
     }
     let redactor = Redactor::of(&secrets);
     let mut config = whole(&parted.config, &secrets);
-    fence(&mut config, &app.settings.files, &context.project)?;
+    fence(&mut config, &schema, &app.settings.files, &context.project)?;
     try_out(app, &Endpoint::new(kind, config), &redactor).await
 }
 

@@ -2,6 +2,7 @@
 
 mod local;
 mod s3;
+mod wire;
 
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ impl Storage {
     pub fn new(config: &ParquetConfig, ctx: &Context) -> Result<Arc<Self>> {
         Ok(Arc::new(match config.location()? {
             Location::Local(root) => Self::Local(Local::new(root, ctx.files.clone())),
-            Location::S3 { bucket, prefix } => Self::S3(S3::new(config, &bucket, &prefix)?),
+            Location::S3 { bucket, prefix } => Self::S3(S3::new(config, &bucket, &prefix, ctx.http.clone())?),
         }))
     }
     /// The content, or nothing when there is no such file.

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{Error, ErrorKind, Http, Result};
 use object_store::{
-    BackoffConfig, ClientOptions, Error as StoreError, GetOptions, GetRange, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    BackoffConfig, Error as StoreError, GetOptions, GetRange, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutOptions, PutPayload, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
     multipart::{MultipartStore, PartId},
@@ -14,7 +14,7 @@ use object_store::{
 };
 use tokio::task::JoinSet;
 
-use super::{Depth, Item, PartFile, Put, UploadNote};
+use super::{Depth, Item, PartFile, Put, UploadNote, wire::Lent};
 use crate::{config::ParquetConfig, errors};
 
 /// All parts but the last have this size: some stores want them equal, all want at least 5 MiB.
@@ -41,15 +41,14 @@ fn from_surroundings(config: &ParquetConfig) -> AmazonS3Builder {
 
 impl S3 {
     /// Builds the client; sends nothing.
-    pub fn new(config: &ParquetConfig, bucket: &str, prefix: &str) -> Result<Self> {
+    pub fn new(config: &ParquetConfig, bucket: &str, prefix: &str, http: Arc<dyn Http>) -> Result<Self> {
         let retry = RetryConfig {
             backoff: BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 },
             max_retries: 4,
             retry_timeout: Duration::from_secs(60),
         };
-        let options = ClientOptions::new().with_connect_timeout(Duration::from_secs(5)).with_timeout(Duration::from_secs(60));
         let plain = config.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
-        let mut builder = from_surroundings(config).with_bucket_name(bucket).with_retry(retry);
+        let mut builder = from_surroundings(config).with_bucket_name(bucket).with_retry(retry).with_http_connector(Lent(http));
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint);
         }
@@ -65,8 +64,7 @@ impl S3 {
         if let Some(token) = &config.session_token {
             builder = builder.with_token(token.expose());
         }
-        let options = if plain || config.allow_http { options.with_allow_http(true) } else { options };
-        let store = builder.with_client_options(options).build().map_err(|_| {
+        let store = builder.with_allow_http(plain || config.allow_http).build().map_err(|_| {
             // The cause may quote the configuration, secrets included.
             Error::new(ErrorKind::ConfigInvalid, "the S3 settings do not go together")
                 .fix("give access_key_id and secret_access_key together, and an endpoint that is a URL")

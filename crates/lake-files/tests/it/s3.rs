@@ -34,9 +34,29 @@ async fn a_bucket_that_is_not_there_is_said() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said() {
     let config = json!({"path": "s3://b/p", "endpoint": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"});
-    let connector = connector_type().open(config, Context::real()).unwrap();
+    let connector = connector_type().open(config, lent(Failpoints::default())).unwrap();
     let e = connector.check().await.err().unwrap();
     assert_eq!((e.kind(), e.suggested_fix().is_some()), (ErrorKind::Unavailable, true), "{e:?}");
+}
+
+/// A server's connectors may reach less than a person's own command: nothing is sent, not even to ask for a name's address.
+#[tokio::test]
+async fn a_guarded_client_sends_nothing_to_an_internal_endpoint() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0x7f.1", "2130706433", "0.0.0.0", "169.254.169.254"] {
+        let endpoint = format!("http://{host}:{port}");
+        let config =
+            json!({"path": "s3://b/p", "endpoint": endpoint, "access_key_id": "a", "secret_access_key": "canary", "allow_http": true});
+        let context = Context::real();
+        let http = linkspan_http::client(linkspan_http::Policy::Guarded { allow: vec![] }, context.clock.clone());
+        let connector = connector_type().open(config, Context { http, ..context }).unwrap();
+        let e = connector.check().await.err().unwrap();
+        assert_eq!((e.kind(), e.suggested_fix().is_some()), (ErrorKind::PermissionDenied, true), "{host}: {e:?}");
+        assert!(e.message().contains("internal") && !format!("{e:?}").contains("canary"), "{e:?}");
+    }
+    assert!(listener.accept().is_err(), "somebody came");
 }
 
 #[tokio::test]

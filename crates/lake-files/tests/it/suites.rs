@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
-use linkspan_core::{ConnectorType, StreamName, Target};
+use linkspan_core::{ConnectorType, Context, Failpoints, StreamName, Target};
 use linkspan_testkit::{
     BadConfig, Case, StandardRow, Table,
     destination::{self, DestinationHarness},
@@ -20,7 +20,7 @@ use parquet::{
 };
 use serde_json::Value;
 
-use crate::world::{World, connector_type};
+use crate::world::{World, connector_type, lent};
 
 struct Harness {
     world: World,
@@ -131,6 +131,9 @@ impl DestinationHarness for Harness {
     fn config(&self) -> Value {
         self.world.config.clone()
     }
+    fn context(&self, failpoints: Failpoints) -> Context {
+        lent(failpoints)
+    }
     fn target(&self, name: &str) -> Target {
         Target { namespace: Some("suite".into()), name: name.into() }
     }
@@ -161,6 +164,9 @@ impl SourceHarness for Harness {
     }
     fn config(&self) -> Value {
         self.world.config.clone()
+    }
+    fn context(&self) -> Context {
+        lent(Failpoints::default())
     }
     fn stream_name(&self, stream: &str) -> StreamName {
         StreamName::new(Some("suite"), stream)

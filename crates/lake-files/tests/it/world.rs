@@ -23,6 +23,13 @@ pub struct World {
     pub fence: AtomicU64,
 }
 
+/// What the binary lends for a person's own command.
+pub fn lent(failpoints: Failpoints) -> Context {
+    let context = Context::with_failpoints(failpoints);
+    let http = linkspan_http::client(linkspan_http::Policy::Open, context.clock.clone());
+    Context { http, ..context }
+}
+
 impl World {
     pub fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -59,7 +66,7 @@ impl World {
         self.config["path"].as_str().unwrap().into()
     }
     pub fn connector(&self, failpoints: &Failpoints) -> Arc<dyn Connector> {
-        connector_type().open(self.config.clone(), Context::with_failpoints(failpoints.clone())).unwrap()
+        connector_type().open(self.config.clone(), lent(failpoints.clone())).unwrap()
     }
     pub fn destination(&self) -> Arc<dyn Destination> {
         self.destination_with(&Failpoints::default())

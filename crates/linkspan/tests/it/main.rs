@@ -18,6 +18,7 @@ mod registry;
 mod repair;
 mod secrets;
 mod serve;
+mod ssrf;
 mod stops;
 mod walk;
 mod wrong_files;

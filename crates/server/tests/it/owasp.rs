@@ -93,6 +93,94 @@ async fn a_mask_that_is_sent_back_keeps_the_secret_and_no_answer_shows_it() {
     }
 }
 
+/// Every token of the published vectors, over HTTP, to a row that a viewer may read and to one that only an admin may: none of them
+/// opens anything, and none is told from another by what is said, so that nobody learns how near a guess came.
+#[tokio::test]
+async fn no_token_that_somebody_else_made_opens_anything() {
+    let Ok(shared) = std::env::var("LINKSPAN_SHARED") else { return };
+    let text = std::fs::read_to_string(format!("{shared}/vectors/dev/jwt.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(&text).unwrap();
+    assert!(vectors.len() >= 11);
+    let desk = Desk::new().await;
+    let mut answers = std::collections::BTreeSet::new();
+    for vector in &vectors {
+        let token = vector["token"].as_str().unwrap();
+        for (method, path) in [(Method::GET, "/v1/auth/me"), (Method::GET, "/v1/connectors"), (Method::POST, "/v1/keys")] {
+            let said = desk.by(token, method, path, "").await;
+            assert_eq!(said.status, 401, "{}: {said:?}", vector["name"]);
+            assert_eq!(said.json()["error"]["kind"], "auth_failed");
+            assert!(!said.text.contains(token), "{said:?}");
+            answers.insert(said.text);
+        }
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+/// A real session's token, bent in the ways that have opened other servers.
+#[tokio::test]
+async fn a_session_s_token_opens_nothing_once_it_is_bent() {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as B64};
+    let desk = Desk::new().await;
+    let user = json!({"email": "ada@example.com", "password": "correct horse battery", "admin": true}).to_string();
+    let made = desk.by(ADMIN, Method::POST, "/v1/users", &user).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let login = json!({"email": "ada@example.com", "password": "correct horse battery"}).to_string();
+    let login = desk.call(Method::POST, "/v1/auth/login", &[("content-type", "application/json")], &login).await;
+    let token = login.json()["token"].as_str().unwrap_or_else(|| panic!("{login:?}")).to_owned();
+    assert_eq!(desk.by(&token, Method::GET, "/v1/auth/me", "").await.status, 200);
+    let [head, body, tag] = token.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let with_head = |head: Value| B64.encode(head.to_string());
+    let mut later: Value = serde_json::from_slice(&B64.decode(body).unwrap()).unwrap();
+    later["exp"] = json!(4_102_444_800_i64);
+    let bent = [
+        format!("{}.{body}.", with_head(json!({"alg": "none"}))),
+        format!("{}.{body}.{tag}", with_head(json!({"alg": "none"}))),
+        format!("{}.{body}.{tag}", with_head(json!({"alg": "HS512"}))),
+        format!("{}.{body}.{tag}", with_head(json!({"alg": "RS256"}))),
+        format!("{}.{body}.{tag}", with_head(json!({"alg": "HS256", "kid": "../../../../dev/null"}))),
+        format!("{}.{body}.{tag}", with_head(json!({"alg": "HS256", "jku": "http://127.0.0.1:1/keys"}))),
+        format!("{}.{body}.{tag}", with_head(json!({"alg": "HS256", "crit": ["b64"], "b64": false}))),
+        format!("{head}.{}.{tag}", B64.encode(later.to_string())),
+        format!("{head}.{body}."),
+        format!("{head}.{body}"),
+        format!("{token}="),
+        format!("{token}.{tag}"),
+        "A".repeat(9 * 1024),
+    ];
+    for token in bent {
+        let said = desk.by(&token, Method::GET, "/v1/auth/me", "").await;
+        assert_eq!(said.status, 401, "{token}: {said:?}");
+    }
+}
+
+/// The bodies of the hostile vectors that a JSON API can meet, at every row that takes a body: a refusal, quickly, and never a 5xx.
+#[tokio::test]
+async fn hostile_bodies_are_refused_by_every_row() {
+    let Ok(shared) = std::env::var("LINKSPAN_SHARED") else { return };
+    let text = std::fs::read_to_string(format!("{shared}/vectors/dev/hostile_inputs.json")).unwrap();
+    let vectors: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let bodies: Vec<(&str, &str)> = vectors
+        .iter()
+        .filter(|v| v["name"].as_str().is_some_and(|n| n.starts_with("json_")))
+        .map(|v| (v["name"].as_str().unwrap(), v["body"].as_str().unwrap()))
+        .collect();
+    assert!(bodies.len() >= 4);
+    let desk = Desk::new().await;
+    let mut asked = 0;
+    for operation in linkspan_server::operations().iter().filter(|o| matches!(o.method, Method::POST | Method::PUT | Method::PATCH)) {
+        let path = operation.placeholders().iter().fold(operation.path.to_owned(), |path, p| path.replace(&format!("{{{p}}}"), "none"));
+        for (name, body) in &bodies {
+            let started = std::time::Instant::now();
+            let said = desk.by(ADMIN, operation.method.clone(), &path, body).await;
+            assert!(said.status.is_client_error(), "{} with {name}: {said:?}", operation.name);
+            assert!(said.json()["error"]["kind"].is_string(), "{said:?}");
+            assert!(started.elapsed().as_secs() < 5, "{} with {name}", operation.name);
+            asked += 1;
+        }
+    }
+    assert!(asked > 60, "{asked}");
+}
+
 #[tokio::test]
 async fn what_is_wrong_inside_is_not_told_outside() {
     let desk = Desk::new().await;
