@@ -7,9 +7,12 @@ mod apply;
 mod basics;
 mod client;
 mod hub;
+mod killing;
 mod kills;
 mod lattice;
 mod mysql;
+#[path = "../../../connectors/tests/it/mysql_server.rs"]
+mod mysql_server;
 mod program;
 mod project;
 mod registry;
@@ -19,4 +22,5 @@ mod serve;
 mod stops;
 mod walk;
 mod wrong_files;
+mod wrong_mysql;
 mod wrong_postgres;
