@@ -1,8 +1,9 @@
-//! What the tests of MySQL and MariaDB need of a server: a database of their own, statements, and both families at once.
+//! What the tests of MySQL and MariaDB need of a server: a database of their own, statements, and both families at once. The tests
+//! of the whole program take it in, too.
 
 use async_trait::async_trait;
-use linkspan_connectors::mysql::{MysqlConfig, Statements, mariadb, mysql};
-use linkspan_core::{ConnectorType, Context};
+use linkspan_connectors::mysql::{MysqlConfig, Statements};
+use linkspan_core::Context;
 use linkspan_testkit::{
     Table,
     servers::{Dialect, TestDatabase, required},
@@ -25,7 +26,7 @@ impl Dialect for Family {
         let mut session = Statements::open(&config, Context::real()).await.map_err(|e| format!("{e:?}"))?;
         let mut table = Table::default();
         for statement in sql.split(";\n").map(str::trim).filter(|s| !s.is_empty()) {
-            let answer = session.run(statement).await.map_err(|e| format!("{e:?}"))?;
+            let answer = session.run(statement).await.map_err(|e| format!("{statement}: {e:?}"))?;
             table = Table { columns: answer.columns, rows: answer.rows };
         }
         session.close().await;
@@ -40,13 +41,6 @@ impl Dialect for Family {
 }
 
 impl Family {
-    pub fn connector_type(self) -> ConnectorType {
-        match self {
-            Self::Mysql => mysql(),
-            Self::Mariadb => mariadb(),
-        }
-    }
-
     pub async fn database(self) -> Option<Database> {
         let url = match self {
             Self::Mysql => required("LINKSPAN_TEST_MYSQL_URL")?,

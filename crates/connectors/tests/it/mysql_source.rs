@@ -3,6 +3,7 @@
 use std::{net::TcpListener, sync::Arc};
 
 use async_trait::async_trait;
+use linkspan_connectors::mysql::{mariadb, mysql};
 use linkspan_core::{ConnectorType, Context, Position, ReadMode, Repeats, Selected, Source, Stream, StreamName};
 use linkspan_testkit::{
     BadConfig, Case, StandardRow,
@@ -13,6 +14,15 @@ use linkspan_testkit::{
 use serde_json::{Value, json};
 
 use super::mysql_server::{Database, Family, databases};
+
+impl Family {
+    pub fn connector_type(self) -> ConnectorType {
+        match self {
+            Self::Mysql => mysql(),
+            Self::Mariadb => mariadb(),
+        }
+    }
+}
 
 struct Harness {
     family: Family,

@@ -19,9 +19,10 @@ use linkspan_testkit::{
     waivers::repository,
 };
 
-use crate::program::Place;
-
-const LONG: Duration = Duration::from_secs(120);
+use crate::{
+    killing::{LONG, kill_at_random, seed},
+    program::Place,
+};
 
 /// What is synced, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,44 +159,22 @@ impl Drop for Live {
     }
 }
 
-/// `LINKSPAN_TEST_SEED`, or one of the moment; printed, so that a failure can be played again.
-#[allow(clippy::print_stdout, reason = "a failure is played again with it")]
-fn seed() -> u64 {
-    let given = std::env::var("LINKSPAN_TEST_SEED").ok().and_then(|s| s.parse().ok());
-    let seed = given.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
-    println!("LINKSPAN_TEST_SEED={seed}");
-    seed
-}
-
 async fn killed_at_random(how: How) {
     let Some(pair) = Pair::new(how, 20_000).await else { return };
-    let mut seed = seed();
     pair.finish("the first run");
     let (items, live) = (pair.count("SELECT count(*) FROM copy.items").await, pair.live());
-    // How long a run takes: measured once, then followed, so that most kills meet a running program anywhere in its work.
     let started = Instant::now();
     pair.finish("the second run");
-    let mut whole = started.elapsed();
-    let (mut hit, mut missed) = (0, 0);
-    while hit < scale().kills {
+    let change = async |hit, round| {
         if hit % 5 == 0 {
-            pair.change((hit + missed) as i64).await;
+            pair.change(round as i64).await;
         }
-        seed = mix(seed);
-        let mut run = pair.start("");
-        if run.wait_at_most(whole.mul_f64((seed % 1_000) as f64 / 1_000.0)).is_none() {
-            hit += 1;
-            whole = whole.mul_f64(1.02);
-        } else {
-            missed += 1;
-            whole = whole.mul_f64(0.9);
-            assert!(missed <= 4 * scale().kills, "the runs end before they can be killed");
-        }
-        run.signal(Signal::Kill);
-        run.wait(LONG);
+    };
+    let look = async |hit| {
         let visible = pair.count("SELECT count(*) FROM copy.items").await;
         assert!(visible >= items, "kill {hit}: a reader sees {visible} rows of at least {items}");
-    }
+    };
+    kill_at_random(started.elapsed(), || pair.start(""), change, look).await;
     live.end();
     pair.finish("the run after the kills");
     pair.assert_equal("after the kills").await;

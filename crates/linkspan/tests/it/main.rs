@@ -9,9 +9,12 @@ mod basics;
 mod client;
 mod guests;
 mod hub;
+mod killing;
 mod kills;
 mod lattice;
 mod mysql;
+#[path = "../../../connectors/tests/it/mysql_server.rs"]
+mod mysql_server;
 mod program;
 mod project;
 mod registry;
@@ -22,4 +25,5 @@ mod ssrf;
 mod stops;
 mod walk;
 mod wrong_files;
+mod wrong_mysql;
 mod wrong_postgres;
