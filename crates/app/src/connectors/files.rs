@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{ConnectorType, Error, ErrorKind, Result};
 use serde_json::Value;
 
 use crate::{app::LocalFiles, caller::DEFAULT_PROJECT};
@@ -11,7 +11,11 @@ use crate::{app::LocalFiles, caller::DEFAULT_PROJECT};
 const PROJECTS: &str = ".projects";
 
 /// Makes the config's path absolute under the folder that callers of the project reach; refuses one that leads out of it.
-pub fn fence(config: &mut Value, files: &LocalFiles, project: &str) -> Result<()> {
+pub fn fence(kind: &ConnectorType, config: &mut Value, files: &LocalFiles, project: &str) -> Result<()> {
+    if kind.names_files() { fenced(config, files, project) } else { Ok(()) }
+}
+
+fn fenced(config: &mut Value, files: &LocalFiles, project: &str) -> Result<()> {
     let LocalFiles::Under(root) = files else { return Ok(()) };
     let others = root.join(PROJECTS);
     let root = &if project == DEFAULT_PROJECT { root.clone() } else { others.join(project) };
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn an_object_store_is_asked_with_the_callers_own_keys() {
         let files = LocalFiles::Under("/srv/files".into());
-        let fenced = |mut config: Value, files: &LocalFiles| fence(&mut config, files, "default");
+        let fenced = |mut config: Value, files: &LocalFiles| super::fenced(&mut config, files, "default");
         let bare = || json!({"path": "s3://bucket/x", "endpoint": "https://elsewhere.example"});
         assert_eq!(fenced(bare(), &files).unwrap_err().kind(), ErrorKind::ConfigInvalid);
         let half = json!({"path": "s3://bucket/x", "access_key_id": "a", "secret_access_key": null});
@@ -97,7 +101,7 @@ mod tests {
         let files = LocalFiles::Under(root.clone());
         let fenced = |path: &str| {
             let mut config = json!({"path": path});
-            fence(&mut config, &files, "default").map(|()| config["path"].as_str().unwrap().to_owned())
+            super::fenced(&mut config, &files, "default").map(|()| config["path"].as_str().unwrap().to_owned())
         };
         for (path, inside) in [("a.csv", "a.csv"), ("./new/*.csv", "new/*.csv"), (root.join("b").to_str().unwrap(), "b")] {
             assert_eq!(fenced(path).unwrap(), root.join(inside).display().to_string());
@@ -112,10 +116,10 @@ mod tests {
         for (path, good) in [("x.csv", true), (theirs.as_str(), true), ("../a/x.csv", false), (root.join("a.csv").to_str().unwrap(), false)]
         {
             let mut config = json!({"path": path});
-            assert_eq!(fence(&mut config, &files, "b").is_ok(), good, "{path}");
+            assert_eq!(super::fenced(&mut config, &files, "b").is_ok(), good, "{path}");
             assert!(!good || config["path"] == theirs);
         }
         let mut any = json!({"path": "/etc/passwd"});
-        assert!(fence(&mut any, &LocalFiles::Anywhere, "default").is_ok());
+        assert!(super::fenced(&mut any, &LocalFiles::Anywhere, "default").is_ok());
     }
 }
