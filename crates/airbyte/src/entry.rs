@@ -221,12 +221,9 @@ spec:
 
     #[test]
     fn names_are_small_letters_digits_and_underlines() {
-        for (given, name) in [
-            ("Source-Amazon Ads", "amazon_ads"),
-            ("source-7shifts", "7shifts"),
-            ("My  API (v2)!", "my_api_v2"),
-            ("orders", "orders"),
-        ] {
+        for (given, name) in
+            [("Source-Amazon Ads", "amazon_ads"), ("source-7shifts", "7shifts"), ("My  API (v2)!", "my_api_v2"), ("orders", "orders")]
+        {
             assert_eq!(type_name(given).unwrap(), name);
         }
         assert!(type_name("---").is_err() && type_name(&"x".repeat(64)).is_err());

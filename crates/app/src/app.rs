@@ -91,7 +91,17 @@ impl App {
         }
         let vault = Vault::open(store.clone(), settings.encryption_key.as_ref().map(Secret::expose))?;
         let elsewhere = Elsewhere::new(&store.dir().join("secrets"), settings.vault.clone(), context.clock.clone());
-        let app = Arc::new(Self { store, registry, manifests: Types::default(), context, settings, identity, vault, elsewhere, desk: Desk::default() });
+        let app = Arc::new(Self {
+            store,
+            registry,
+            manifests: Types::default(),
+            context,
+            settings,
+            identity,
+            vault,
+            elsewhere,
+            desk: Desk::default(),
+        });
         app.make_default_project().await?;
         Ok(app)
     }

@@ -102,11 +102,7 @@ impl ConnectorType {
     }
     /// A type that is known only at run time, from what somebody else wrote: its config is described by a JSON Schema in which secret
     /// fields carry `x-secret`. A field means what its author says: none is taken for one of the house's own. `open` does no I/O.
-    pub fn guest(
-        spec: Spec,
-        schema: Value,
-        open: impl Fn(Value, Context) -> Result<Arc<dyn Connector>> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn guest(spec: Spec, schema: Value, open: impl Fn(Value, Context) -> Result<Arc<dyn Connector>> + Send + Sync + 'static) -> Self {
         Self { spec, schema: Arc::new(move || schema.clone()), open: Arc::new(open), maker: Maker::Guest }
     }
     pub fn is_guest(&self) -> bool {

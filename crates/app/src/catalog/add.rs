@@ -99,14 +99,7 @@ fn name(app: &App, asked: &Add, fetched: &Fetched) -> Result<String> {
     Ok(if taken { format!("{name}_manifest") } else { name })
 }
 
-async fn add_once(
-    app: &App,
-    context: &CallContext,
-    asked: &Add,
-    fetched: &Fetched,
-    entry: Entry,
-    name: &str,
-) -> Result<Reply<Added>> {
+async fn add_once(app: &App, context: &CallContext, asked: &Add, fetched: &Fetched, entry: Entry, name: &str) -> Result<Reply<Added>> {
     let now = app.now_ms();
     let stands = kept::find(&app.store, &context.project, name).await?;
     let digest = blake3::hash(fetched.text.as_bytes()).to_hex().to_string();
@@ -198,9 +191,9 @@ pub(super) struct WhichText {
     /// The type's name.
     #[serde(rename = "type")]
     pub name: String,
-    /// One of its versions; the newest when not said.
+    /// The number of one of its versions; the newest when not said.
     #[serde(default)]
-    pub version: Option<u64>,
+    pub number: Option<u64>,
 }
 
 /// The text of one version.
@@ -217,7 +210,7 @@ pub(super) async fn manifest(app: Arc<App>, context: CallContext, which: WhichTe
     let found = kept::find(&app.store, &context.project, &which.name).await?;
     let (document, kept) = found.ok_or_else(|| nothing(&which.name))?;
     let name = document.name.unwrap_or_default();
-    let version = which.version.map_or_else(|| kept.newest().map(|v| v.number), Ok)?;
+    let version = which.number.map_or_else(|| kept.newest().map(|v| v.number), Ok)?;
     let manifest = kept::text(&app.store, &context.project, &name, version).await?;
     Ok(Reply::ok(TextShown { name, version, manifest }))
 }

@@ -54,7 +54,8 @@ pub(super) async fn by_name(app: &App, given: &str) -> Result<Fetched> {
 
 async fn get(app: &App, url: &str) -> Result<String> {
     let request = Request::get(url).header("accept", "application/yaml, text/yaml, text/plain, */*").body(Body::empty());
-    let request = request.map_err(|e| Error::new(ErrorKind::ConfigInvalid, "the manifest's URL is none").with("field", "url").because(e))?;
+    let request =
+        request.map_err(|e| Error::new(ErrorKind::ConfigInvalid, "the manifest's URL is none").with("field", "url").because(e))?;
     let asked = async {
         let response = app.context.http.send(request).await?;
         match response.status() {

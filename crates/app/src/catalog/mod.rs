@@ -29,16 +29,26 @@ pub fn operations() -> Vec<Operation> {
     vec![
         Operation::get("catalog.list", "/v1/catalog", read, "Every connector type with its config schema.").call(list),
         Operation::get("catalog.show", "/v1/catalog/{type}", read, "One connector type, by name or alias, with its docs.").call(show),
-        Operation::post("catalog.add", "/v1/catalog", write, "Adds a low-code manifest as a connector type of the project, or a new version of one.")
-            .creates()
-            .call(add::add),
+        Operation::post(
+            "catalog.add",
+            "/v1/catalog",
+            write,
+            "Adds a low-code manifest as a connector type of the project, or a new version of one.",
+        )
+        .creates()
+        .call(add::add),
         Operation::get("catalog.manifest", "/v1/catalog/{type}/manifest", read, "The text of an added manifest, of any kept version.")
             .cli("catalog manifest", &["type"])
             .call(add::manifest),
-        Operation::delete("catalog.remove", "/v1/catalog/{type}", write, "Removes an added manifest; `Conflict` while a connector uses it.")
-            .empties()
-            .cli("catalog remove", &["type"])
-            .call(add::remove),
+        Operation::delete(
+            "catalog.remove",
+            "/v1/catalog/{type}",
+            write,
+            "Removes an added manifest; `Conflict` while a connector uses it.",
+        )
+        .empties()
+        .cli("catalog remove", &["type"])
+        .call(add::remove),
     ]
 }
 

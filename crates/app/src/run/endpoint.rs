@@ -98,7 +98,9 @@ impl Endpoint {
 
     /// Whether rows written here leave by stdout.
     pub fn takes_stdout(&self) -> bool {
-        self.kind.spec.name == "stdout" || self.shown.starts_with("stdout:") || (self.config.get("path").is_some_and(|p| p == "-") && self.kind.names_files())
+        self.kind.spec.name == "stdout"
+            || self.shown.starts_with("stdout:")
+            || (self.config.get("path").is_some_and(|p| p == "-") && self.kind.names_files())
     }
 
     /// Whether both are one system: what is written to one is read from the other.

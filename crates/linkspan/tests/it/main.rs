@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod again;
+mod api;
 mod apply;
 mod basics;
 mod client;
 mod hub;
 mod kills;
 mod lattice;
+mod manifests;
 mod mysql;
 mod program;
 mod project;
