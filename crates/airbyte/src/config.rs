@@ -31,6 +31,11 @@ impl<'a> Spec<'a> {
         Ok(Some(Self { schema, spec }))
     }
 
+    /// JSON Schema of the config, as the manifest has it.
+    pub fn schema(&self) -> &'a Value {
+        self.schema
+    }
+
     /// The protocol's SPEC message.
     pub fn message(&self) -> Value {
         let mut message = Map::new();

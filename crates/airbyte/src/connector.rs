@@ -8,17 +8,24 @@ mod shape;
 
 use std::{path::PathBuf, sync::Arc};
 
-use linkspan_core::{ConnectorType, Context, Role, Spec};
+use linkspan_core::{ConnectorType, Context, Result, Role, Spec};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use open::{Guest, Origin};
+pub(crate) use open::Guest;
+use open::Origin;
 pub(crate) use shape::Shape;
 
 /// Every type of this crate, in catalog order.
 pub fn all() -> Vec<ConnectorType> {
     vec![rest_type(), manifest_type()]
+}
+
+/// A manifest that is read already, with a config that it takes. `ConfigInvalid` for one that it does not.
+pub(crate) fn resolved(root: Arc<Value>, config: Value, context: Context) -> Result<Guest> {
+    open::prepared(&root, config.clone())?;
+    Ok(Guest::new(Origin::Resolved(root), config, None, context))
 }
 
 pub fn manifest_type() -> ConnectorType {

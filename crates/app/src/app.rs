@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     caller::DEFAULT_PROJECT,
+    catalog::{REGISTRY, Types},
     desk::Desk,
     identity::Identity,
     registry::Registry,
@@ -18,6 +19,8 @@ use crate::{
 pub struct App {
     pub store: Store,
     pub registry: Registry,
+    /// The types of manifests that were opened.
+    pub manifests: Types,
     /// Lent to every connector that is opened.
     pub context: Context,
     pub settings: Settings,
@@ -44,6 +47,8 @@ pub struct Settings {
     pub files: LocalFiles,
     /// How many runs go at the same time; the others wait.
     pub runs_at_once: usize,
+    /// Where manifests are fetched by name: a base URL with the public registry's layout below it.
+    pub manifest_registry: String,
 }
 
 /// Which of the machine's files a connector's config may name.
@@ -65,6 +70,7 @@ impl Default for Settings {
             vault: None,
             files: LocalFiles::Anywhere,
             runs_at_once: 4,
+            manifest_registry: REGISTRY.to_owned(),
         }
     }
 }
@@ -85,7 +91,17 @@ impl App {
         }
         let vault = Vault::open(store.clone(), settings.encryption_key.as_ref().map(Secret::expose))?;
         let elsewhere = Elsewhere::new(&store.dir().join("secrets"), settings.vault.clone(), context.clock.clone());
-        let app = Arc::new(Self { store, registry, context, settings, identity, vault, elsewhere, desk: Desk::default() });
+        let app = Arc::new(Self {
+            store,
+            registry,
+            manifests: Types::default(),
+            context,
+            settings,
+            identity,
+            vault,
+            elsewhere,
+            desk: Desk::default(),
+        });
         app.make_default_project().await?;
         Ok(app)
     }

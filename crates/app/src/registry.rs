@@ -17,6 +17,11 @@ impl Registry {
     pub fn of(types: Vec<ConnectorType>) -> Self {
         Self(types)
     }
+    /// These types behind the others.
+    pub fn and(mut self, more: Vec<ConnectorType>) -> Self {
+        self.0.extend(more);
+        self
+    }
     pub fn types(&self) -> &[ConnectorType] {
         &self.0
     }

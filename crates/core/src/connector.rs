@@ -13,8 +13,16 @@ use crate::{Context, Destination, Error, ErrorKind, MASK, Result, Source, mask_u
 #[derive(Clone)]
 pub struct ConnectorType {
     pub spec: Spec,
-    schema: fn() -> Value,
+    schema: Arc<dyn Fn() -> Value + Send + Sync>,
     open: Arc<Open>,
+    maker: Maker,
+}
+
+/// Whose words a type's config is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    House,
+    Guest,
 }
 
 /// Opens a connector from its config; does no I/O.
@@ -83,13 +91,27 @@ impl ConnectorType {
         let name = spec.name.clone();
         Self {
             spec,
-            schema: || schemars::schema_for!(C).to_value(),
+            schema: Arc::new(|| schemars::schema_for!(C).to_value()),
+            maker: Maker::House,
             open: Arc::new(move |value, ctx| {
                 let config =
                     serde_json::from_value::<C>(value).map_err(|e| config_error(&name, &schemars::schema_for!(C).to_value(), &e))?;
                 Ok(Arc::new(open(config, ctx)?) as Arc<dyn Connector>)
             }),
         }
+    }
+    /// A type that is known only at run time, from what somebody else wrote: its config is described by a JSON Schema in which secret
+    /// fields carry `x-secret`. A field means what its author says: none is taken for one of the house's own. `open` does no I/O.
+    pub fn guest(spec: Spec, schema: Value, open: impl Fn(Value, Context) -> Result<Arc<dyn Connector>> + Send + Sync + 'static) -> Self {
+        Self { spec, schema: Arc::new(move || schema.clone()), open: Arc::new(open), maker: Maker::Guest }
+    }
+    pub fn is_guest(&self) -> bool {
+        self.maker == Maker::Guest
+    }
+    /// Whether the config's `path` is one of a file; a field of that name may also mark itself as part of an address (`x-address`).
+    pub fn names_files(&self) -> bool {
+        let path = |schema: &Value| schema["properties"].get("path").is_some_and(|path| path["x-address"] != true);
+        !self.is_guest() && path(&self.config_schema())
     }
     pub fn open(&self, config: Value, ctx: Context) -> Result<Arc<dyn Connector>> {
         (self.open)(config, ctx)

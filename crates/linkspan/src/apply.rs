@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::ArgMatches;
 use http::Method;
 use linkspan_app::schedule::{Form, Schedule};
-use linkspan_core::{ConnectorType, Error, ErrorKind, MASK, ReadMode, Result};
+use linkspan_core::{ConnectorType, Error, ErrorKind, MASK, ReadMode, Result, Spec};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -97,7 +97,7 @@ async fn plan(args: &Apply, project: &Project, client: &Client) -> Result<Vec<St
     let connections = all(client, "connections").await?;
     let mut steps = vec![];
     for (name, entry) in &project.content.connectors {
-        let (kind, config) = resolved(project, name, client.app().is_some())?;
+        let (kind, config) = resolved(project, name, client).await?;
         steps.push(connector_step(args, name, &kind, config, entry.description.as_deref(), connectors.get(name))?);
     }
     for (name, entry) in &project.content.connections {
@@ -133,20 +133,41 @@ async fn all(client: &Client, list: &str) -> Result<BTreeMap<String, Value>> {
     }
 }
 
-fn resolved(project: &Project, name: &str, here: bool) -> Result<(ConnectorType, Value)> {
+async fn resolved(project: &Project, name: &str, client: &Client) -> Result<(ConnectorType, Value)> {
     let registry = ends::registry();
+    let here = client.app().is_some();
     let (kind, mut config) = match project.connector(name)? {
         Some(Declared::Url { url, place }) => registry.resolve(&url).map_err(|e| e.with("place", place))?,
         Some(Declared::Typed { type_name, config, type_place, .. }) => {
-            registry.typed(&type_name, config).map_err(|e| e.with("place", type_place))?
+            let kind = match registry.named(&type_name, ErrorKind::ConfigInvalid) {
+                Ok(kind) => kind.clone(),
+                Err(e) => of_the_hub(&type_name, e, client).await.map_err(|e| e.with("place", type_place))?,
+            };
+            let config = config(&kind.config_schema());
+            (kind, config)
         }
         None => return Err(Error::new(ErrorKind::Internal, "a connector of the file is not in it")),
     };
-    if here && let Some(path) = config["path"].as_str().filter(|p| !p.contains("://") && Path::new(p).is_relative()) {
+    if here
+        && kind.names_files()
+        && let Some(path) = config["path"].as_str().filter(|p| !p.contains("://") && Path::new(p).is_relative())
+    {
         let folder = std::path::absolute(project.folder()).unwrap_or_else(|_| project.folder().to_owned());
         config["path"] = json!(folder.join(path.trim_start_matches("./")).display().to_string());
     }
     Ok((kind, config))
+}
+
+/// A type that only the hub knows: a manifest of its catalog.
+async fn of_the_hub(name: &str, unknown: Error, client: &Client) -> Result<ConnectorType> {
+    let known = match client.call(&Method::GET, &format!("/v1/catalog/{}", escaped(name)), &Map::new()).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(unknown),
+        known => known?,
+    };
+    let spec = Spec { name: known["type"].as_str().unwrap_or(name).to_owned().into(), ..Spec::empty() };
+    Ok(ConnectorType::guest(spec, known["config_schema"].clone(), |_, _| {
+        Err(Error::new(ErrorKind::Internal, "a type of the hub is opened by the hub"))
+    }))
 }
 
 fn connector_step(

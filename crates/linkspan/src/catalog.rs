@@ -1,74 +1,114 @@
-//! `catalog list|show`: what this binary can speak to.
+//! `catalog list|show|add`: what this binary can speak to, and what the project added to it.
 
-use linkspan_app::registry::Registry;
-use linkspan_core::{ConnectorType, ErrorKind, Result, Role};
-use serde_json::{Value, json};
+mod add;
+
+use clap::ArgMatches;
+use http::Method;
+use linkspan_app::catalog::{Detail, shown};
+use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_store::Store;
+use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::Catalog,
+    cli::{Catalog, Common},
     ends::registry,
+    errors::Exit,
+    remote::{Client, Place, escaped},
+    sync::data_dir,
     terminal::{Paint, Terminal, table},
 };
 
-pub fn run(verb: &Catalog, terminal: &Terminal) -> Result<()> {
-    let registry = registry();
+pub async fn run(verb: &Catalog, below: &ArgMatches, common: &Common, terminal: &Terminal) -> Result<Exit> {
+    let below = below.subcommand().map_or(below, |(_, below)| below);
     match verb {
-        Catalog::List => list(&registry, terminal),
-        Catalog::Show { name } => show(registry.named(name, ErrorKind::NotFound)?, terminal),
+        Catalog::List => list(&all(below, common).await?, terminal),
+        Catalog::Show { name } => show(&one(name, below, common).await?, terminal),
+        Catalog::Add(args) => return add::run(args, below, common, terminal).await,
     }
-    Ok(())
+    Ok(Exit::OK)
 }
 
-fn list(registry: &Registry, terminal: &Terminal) {
-    let all: Vec<Value> = registry.types().iter().map(|t| entry(t, Detail::Short)).collect();
+/// Whom to ask: a server, or the data dir where there is one. The types of the binary need neither.
+async fn hub(below: &ArgMatches, common: &Common) -> Result<Option<Client>> {
+    let place = Place::of(below)?;
+    if place.server.is_none() && !Store::stands(&data_dir(common.data_dir.as_ref())?) {
+        return Ok(None);
+    }
+    Client::open(&place, common).await.map(Some)
+}
+
+async fn all(below: &ArgMatches, common: &Common) -> Result<Vec<Value>> {
+    let Some(client) = hub(below, common).await? else {
+        return registry().types().iter().map(|t| encoded(&shown(t, Detail::Listed))).collect();
+    };
+    let answer = client.call(&Method::GET, "/v1/catalog", &Map::new()).await;
+    client.close().await;
+    Ok(answer?["types"].as_array().cloned().unwrap_or_default())
+}
+
+async fn one(name: &str, below: &ArgMatches, common: &Common) -> Result<Value> {
+    let Some(client) = hub(below, common).await? else {
+        return encoded(&shown(registry().named(name, ErrorKind::NotFound)?, Detail::Whole));
+    };
+    let answer = client.call(&Method::GET, &format!("/v1/catalog/{}", escaped(name)), &Map::new()).await;
+    client.close().await;
+    answer
+}
+
+fn encoded(shown: &linkspan_app::catalog::TypeShown) -> Result<Value> {
+    serde_json::to_value(shown).map_err(|e| Error::new(ErrorKind::Internal, "a type could not be encoded").because(e))
+}
+
+fn list(types: &[Value], terminal: &Terminal) {
+    let all: Vec<Value> = types.iter().map(|t| entry(t, Detail::Listed)).collect();
     terminal.show(&json!({ "types": all }), |paint| {
-        let rows = registry.types().iter().map(|t| {
-            let forms: Vec<String> = t.spec.url.iter().flat_map(|u| u.schemes.iter().map(|s| format!("{s}:"))).collect();
-            let endings = t.spec.url.map_or(String::new(), |u| u.extensions.join(" "));
-            vec![t.spec.name.to_string(), t.spec.title.to_string(), roles(t), forms.join(" "), endings]
+        let rows = types.iter().map(|t| {
+            let forms: Vec<String> = words(&t["schemes"]).iter().map(|s| format!("{s}:")).collect();
+            vec![text(t, "type"), text(t, "title"), words(&t["roles"]).join(", "), forms.join(" "), words(&t["extensions"]).join(" ")]
         });
-        let rows = rows.collect();
-        table(&["type", "title", "roles", "URL", "files"], &[], rows, paint)
+        table(&["type", "title", "roles", "URL", "files"], &[], rows.collect(), paint)
     });
 }
 
-enum Detail {
-    Short,
-    Whole,
-}
-
-fn entry(t: &ConnectorType, detail: Detail) -> Value {
-    let form = t.spec.url;
+fn entry(t: &Value, detail: Detail) -> Value {
     let mut entry = json!({
-        "name": t.spec.name, "title": t.spec.title, "aliases": t.spec.aliases, "roles": t.spec.roles, "is_queryable": t.spec.is_queryable,
-        "schemes": form.map_or(&[][..], |f| f.schemes), "extensions": form.map_or(&[][..], |f| f.extensions),
+        "name": t["type"], "title": t["title"], "aliases": t["aliases"], "roles": t["roles"], "is_queryable": t["is_queryable"],
+        "schemes": t["schemes"], "extensions": t["extensions"],
     });
-    if let Detail::Whole = detail {
-        entry["example"] = t.redact(&t.spec.example);
-        entry["config_schema"] = t.config_schema();
-        entry["docs"] = t.spec.docs.as_ref().into();
+    if !t["manifest"].is_null() {
+        entry["manifest"] = t["manifest"].clone();
+    }
+    if detail == Detail::Whole {
+        for field in ["example", "config_schema", "docs"] {
+            entry[field] = t[field].clone();
+        }
     }
     entry
 }
 
-fn roles(t: &ConnectorType) -> String {
-    let word = |r: &Role| match r {
-        Role::Source => "source",
-        Role::Destination => "destination",
-        Role::Actions => "actions",
-        Role::Webhooks => "webhooks",
-        Role::Query => "query",
-    };
-    t.spec.roles.iter().map(word).collect::<Vec<_>>().join(", ")
+fn text(t: &Value, field: &str) -> String {
+    t[field].as_str().unwrap_or_default().to_owned()
 }
 
-fn show(t: &ConnectorType, terminal: &Terminal) {
+fn words(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn show(t: &Value, terminal: &Terminal) {
     terminal.show(&entry(t, Detail::Whole), |paint| {
-        let schema = t.config_schema();
-        let head = format!("{} ({})\nroles: {}\n", paint.bold(&t.spec.title), t.spec.name, roles(t));
-        let example = serde_json::to_string_pretty(&t.redact(&t.spec.example)).unwrap_or_default();
-        format!("{head}\n{}\n\n{}\n\n{}\n{example}", fields(&schema, paint), t.spec.docs.trim(), paint.bold("Example config"))
+        let roles = words(&t["roles"]).join(", ");
+        let head = format!("{} ({})\nroles: {roles}\n{}", paint.bold(&text(t, "title")), text(t, "type"), versions(&t["manifest"]));
+        let example = serde_json::to_string_pretty(&t["example"]).unwrap_or_default();
+        let docs = text(t, "docs");
+        format!("{head}\n{}\n\n{}\n\n{}\n{example}", fields(&t["config_schema"], paint), docs.trim(), paint.bold("Example config"))
     });
+}
+
+/// What is known of a manifest's texts.
+fn versions(manifest: &Value) -> String {
+    let line =
+        |v: &Value| format!("manifest: version {}, {} bytes, from {}\n", v["number"], v["bytes"], v["from"].as_str().unwrap_or_default());
+    manifest["versions"].as_array().into_iter().flatten().map(line).collect()
 }
 
 /// The config's fields: name, kind, whether it must be there, what it means.

@@ -239,7 +239,14 @@ pub struct Request {
     pub swap: Option<Swap>,
 }
 
-const CATALOG_EXAMPLES: &str = "Examples:\n  linkspan catalog list\n  linkspan catalog show postgresql";
+const CATALOG_EXAMPLES: &str = "\
+Examples:
+  linkspan catalog list
+  linkspan catalog show postgresql
+  linkspan catalog add ./orders.yaml
+  linkspan catalog add ./manifests
+  linkspan catalog add https://example.com/source-orders/manifest.yaml
+  linkspan catalog add pokeapi";
 
 #[derive(Debug, Subcommand)]
 pub enum Catalog {
@@ -251,6 +258,25 @@ pub enum Catalog {
         #[arg(value_name = "TYPE")]
         name: String,
     },
+    /// Add low-code manifests as connector types, or new versions of them.
+    Add(CatalogAdd),
+}
+
+const CATALOG_ADD: &str = "\
+A folder is searched for manifests. A word that is neither a URL nor a file is a name in the public
+registry (LINKSPAN_MANIFEST_REGISTRY names another one of its layout). A type is called after its
+file, or its folder for a `manifest.yaml`; where the binary has a type of that name it is
+`<name>_manifest`. Adding the same text again changes nothing.";
+
+#[derive(Args, Debug)]
+#[command(after_help = CATALOG_ADD)]
+pub struct CatalogAdd {
+    /// Files, folders, URLs, or names in the registry.
+    #[arg(value_name = "FILE|DIR|URL|NAME", required = true)]
+    pub what: Vec<String>,
+    /// The type's name, for one manifest.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 const CONNECTORS_EXAMPLES: &str = "\

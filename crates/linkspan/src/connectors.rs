@@ -5,26 +5,26 @@ use linkspan_core::{Context, Cursor, Result, Stream};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{At, Connectors},
-    ends::{self, registry},
+    cli::{At, Common, Connectors},
+    ends,
     project::Project,
     terminal::{Terminal, grouped, table},
 };
 
-pub async fn run(verb: &Connectors, context: Context, terminal: &Terminal) -> Result<()> {
+pub async fn run(verb: &Connectors, common: &Common, context: Context, terminal: &Terminal) -> Result<()> {
     match verb {
-        Connectors::Check(at) => check(at, context, terminal).await,
-        Connectors::Discover(at) => discover(at, context, terminal).await,
+        Connectors::Check(at) => check(find(at, common, &context).await?, context, terminal).await,
+        Connectors::Discover(at) => discover(find(at, common, &context).await?, context, terminal).await,
     }
 }
 
-fn find(at: &At) -> Result<Endpoint> {
+async fn find(at: &At, common: &Common, context: &Context) -> Result<Endpoint> {
     let project = at.file.as_deref().map(Project::read).transpose()?;
-    ends::find(&at.target, &registry(), project.as_ref())
+    let registry = ends::registry_for(project.as_ref(), common.data_dir.as_ref(), context).await?;
+    ends::find(&at.target, &registry, project.as_ref())
 }
 
-async fn check(at: &At, context: Context, terminal: &Terminal) -> Result<()> {
-    let endpoint = find(at)?;
+async fn check(endpoint: Endpoint, context: Context, terminal: &Terminal) -> Result<()> {
     let checked = endpoint.open(context)?.check().await?;
     let answer = json!({
         "ok": true, "connector": endpoint.shown, "type": endpoint.kind.spec.name, "server_version": checked.server_version,
@@ -48,8 +48,7 @@ async fn check(at: &At, context: Context, terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-async fn discover(at: &At, context: Context, terminal: &Terminal) -> Result<()> {
-    let endpoint = find(at)?;
+async fn discover(endpoint: Endpoint, context: Context, terminal: &Terminal) -> Result<()> {
     let streams = endpoint.open_source(context)?.discover().await?;
     let all: Vec<Value> = streams.iter().map(described).collect();
     terminal.show(&json!({ "connector": endpoint.shown, "streams": all }), |paint| {

@@ -1,13 +1,21 @@
 //! Every connector type of this binary, and how a word on the command line or in a project file becomes an end of a connection.
 
+use std::path::PathBuf;
+
 use linkspan_airbyte::guest::Programs;
 use linkspan_app::{
+    DEFAULT_PROJECT,
+    catalog::kept_type,
     registry::Registry,
     run::{Declared as At, Endpoint},
 };
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{Context, Error, ErrorKind, Result};
+use linkspan_store::Store;
 
-use crate::project::{Declared, Project};
+use crate::{
+    project::{Declared, Project},
+    sync,
+};
 
 /// Every type, in catalog order, for a person's own command.
 pub fn registry() -> Registry {
@@ -26,6 +34,30 @@ fn registry_with(programs: Programs) -> Registry {
     all.extend(linkspan_airbyte::connector::all());
     all.push(linkspan_airbyte::guest::exec_type(programs));
     Registry::of(all)
+}
+
+/// With the manifests of the data dir's catalog that a project file names. Without a data dir, or without such names, nothing is opened.
+pub async fn registry_for(project: Option<&Project>, data_dir: Option<&PathBuf>, context: &Context) -> Result<Registry> {
+    let registry = registry();
+    let named = project.into_iter().flat_map(|p| p.content.connectors.values()).filter_map(|c| c.type_name.as_deref());
+    let unknown: Vec<&str> = named.filter(|name| registry.named(name, ErrorKind::NotFound).is_err()).collect();
+    let dir = if unknown.is_empty() { return Ok(registry) } else { sync::data_dir(data_dir)? };
+    if !Store::stands(&dir) {
+        return Ok(registry);
+    }
+    let store = Store::open(&dir, context).await?;
+    let mut more = Vec::new();
+    for name in unknown {
+        match kept_type(&store, DEFAULT_PROJECT, name).await {
+            Ok(kind) => more.extend(kind),
+            Err(e) => {
+                store.close().await;
+                return Err(e);
+            }
+        }
+    }
+    store.close().await;
+    Ok(registry.and(more))
 }
 
 /// A name of the project file, a URL or a path.

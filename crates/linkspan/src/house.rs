@@ -29,6 +29,7 @@ impl House {
             vault: vault(),
             files,
             runs_at_once: runs_at_once()?,
+            manifest_registry: text("LINKSPAN_MANIFEST_REGISTRY").unwrap_or_else(|| Settings::default().manifest_registry),
         };
         match App::open(store.clone(), ends::served(), context, settings).await {
             Ok(app) => Ok(Self { app, store }),

@@ -6,7 +6,7 @@ use linkspan_app::{
     registry::Registry,
     run::{Endpoint, Job, connection_id, derived_name},
 };
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{Context, Error, ErrorKind, Result};
 use linkspan_engine::{
     gate::Policies,
     plan::{Choice, Request},
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// What the command line and its project file ask for, in their order.
-pub fn jobs(args: &cli::Sync) -> Result<Vec<Job>> {
-    let registry = ends::registry();
+pub async fn jobs(args: &cli::Sync, data_dir: Option<&PathBuf>, context: &Context) -> Result<Vec<Job>> {
     let project = args.file.as_deref().map(Project::read).transpose()?;
+    let registry = ends::registry_for(project.as_ref(), data_dir, context).await?;
     match (&args.from, &args.to, &project) {
         (Some(from), Some(to), project) => {
             let ends = (ends::find(from, &registry, project.as_ref())?, ends::find(to, &registry, project.as_ref())?);

@@ -128,9 +128,9 @@ fn speak(common: &Common) {
 
 fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
     match cli.verb {
-        Verb::Catalog(verb) => catalog::run(&verb, terminal)?,
+        Verb::Catalog(verb) => return runtime()?.block_on(catalog::run(&verb, below, &cli.common, terminal)),
         Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema())),
-        Verb::Project(Project::Check { file }) => project_check(&file, terminal)?,
+        Verb::Project(Project::Check { file }) => runtime()?.block_on(project_check(&file, &cli.common, terminal))?,
         Verb::Keys(Keys::Generate) => {
             let key = Key::generate()?.expose();
             terminal.show(&serde_json::json!({ "key": *key }), |_| key.to_string());
@@ -143,7 +143,7 @@ fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
         }
         Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context(Policy::Open)?)),
         Verb::Airbyte(verb) => return runtime()?.block_on(airbyte::run(verb, context(Policy::Open)?)),
-        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, context(Policy::Open)?, terminal))?,
+        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, &cli.common, context(Policy::Open)?, terminal))?,
         Verb::Apply(args) => runtime()?.block_on(apply::run(&args, below, &cli.common, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
         Verb::Serve(args) => {
@@ -154,9 +154,9 @@ fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
     Ok(Exit::OK)
 }
 
-fn project_check(file: &std::path::Path, terminal: &Terminal) -> Result<()> {
+async fn project_check(file: &std::path::Path, common: &Common, terminal: &Terminal) -> Result<()> {
     let project = project::Project::read(file)?;
-    let registry = ends::registry();
+    let registry = ends::registry_for(Some(&project), common.data_dir.as_ref(), &Context::real()).await?;
     for name in project.content.connectors.keys() {
         ends::find(name, &registry, Some(&project))?.open(Context::real())?;
     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// The `sync` verb.
 pub async fn run(args: &cli::Sync, common: &Common, context: Context, terminal: Arc<Terminal>) -> Result<Exit> {
-    let jobs = job::jobs(args)?;
+    let jobs = job::jobs(args, common.data_dir.as_ref(), &context).await?;
     if jobs.iter().any(|j| j.to.takes_stdout()) {
         terminal.give_stdout_away();
     }

@@ -15,6 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::record::RunId;
 
+/// The file that makes a folder a data dir.
+pub(crate) const DATABASE: &str = "linkspan.db";
 /// `sockaddr_un` holds 108 bytes with the closing zero (104 on some systems).
 const LONGEST_SOCKET_PATH: usize = 100;
 
@@ -40,7 +42,7 @@ impl DataDir {
         &self.root
     }
     pub(crate) fn database(&self) -> PathBuf {
-        self.root.join("linkspan.db")
+        self.root.join(DATABASE)
     }
     pub(crate) fn socket(&self) -> PathBuf {
         self.root.join("linkspan.sock")

@@ -32,6 +32,10 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether there is a store at the data dir; nothing is made or opened.
+    pub fn stands(dir: &Path) -> bool {
+        dir.join(crate::data_dir::DATABASE).exists()
+    }
     /// Opens the data dir, making it when it is not there: as its owner, or through the owner's socket.
     pub async fn open(dir: &Path, ctx: &Context) -> Result<Self> {
         Self::open_with(dir, ctx, Options::default()).await

@@ -153,9 +153,12 @@ pub(super) fn adheres(value: &Value, schema: &Value) -> Result<()> {
         Some(e) => {
             let place = e.instance_path().to_string();
             let at = if place.is_empty() { "the config's root".to_owned() } else { place };
-            Err(Error::new(ErrorKind::ConfigInvalid, "the config is not as the source's spec says")
-                .with("field", at)
-                .with("rule", e.schema_path()))
+            let mut error = Error::new(ErrorKind::ConfigInvalid, "the config is not as the source's spec says").with("field", at);
+            // The name of a field that must be there is no value.
+            if let jsonschema::error::ValidationErrorKind::Required { property: Value::String(name) } = e.kind() {
+                error = error.with("missing", name);
+            }
+            Err(error.with("rule", e.schema_path()))
         }
     }
 }

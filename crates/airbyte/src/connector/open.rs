@@ -32,7 +32,7 @@ pub(super) enum Origin {
 
 /// A manifest with its config. Nothing is read before somebody asks.
 #[derive(Clone)]
-pub(super) struct Guest {
+pub(crate) struct Guest {
     origin: Origin,
     config: Arc<Value>,
     namespace: Option<String>,
@@ -175,7 +175,7 @@ fn refuse_rotation(value: &Value, path: &str) -> Result<()> {
 }
 
 /// A config as a manifest's source wants it: what a spec makes of it, checked against the spec.
-fn prepared(root: &Value, given: Value) -> Result<Value> {
+pub(super) fn prepared(root: &Value, given: Value) -> Result<Value> {
     let Some(spec) = crate::config::Spec::of(root)? else { return Ok(given) };
     let prepared = spec.prepare(given)?.config;
     spec.check(&prepared)?;

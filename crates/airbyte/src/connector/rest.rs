@@ -14,7 +14,7 @@ pub(super) struct RestConfig {
     #[serde(default)]
     auth: Auth,
     /// The path of the records below `base_url`; for an API with one stream.
-    #[schemars(extend("x-url-path" = true))]
+    #[schemars(extend("x-address" = true))]
     path: Option<String>,
     /// The one stream's name; the last part of `path` by default.
     name: Option<String>,

@@ -1,4 +1,9 @@
-//! The catalog: every connector type that this binary can speak to, with what a form, a client or a person needs to know.
+//! The catalog: every connector type that this binary can speak to and every manifest that the project added, with what a form, a client
+//! or a person needs to know.
+
+mod add;
+mod fetch;
+mod kept;
 
 use std::sync::Arc;
 
@@ -7,17 +12,43 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::{
+    add::from_file,
+    fetch::{REGISTRY, name_of_path},
+    kept::{Types, Version, kept_type},
+};
 use crate::{
     app::App,
     caller::{Access, CallContext, Scope},
     operation::{Nothing, Operation, Reply},
 };
+use kept::Kept;
 
 pub fn operations() -> Vec<Operation> {
-    let read = Access::Scoped(Scope::CatalogRead);
+    let (read, write) = (Access::Scoped(Scope::CatalogRead), Access::Scoped(Scope::CatalogWrite));
     vec![
         Operation::get("catalog.list", "/v1/catalog", read, "Every connector type with its config schema.").call(list),
         Operation::get("catalog.show", "/v1/catalog/{type}", read, "One connector type, by name or alias, with its docs.").call(show),
+        Operation::post(
+            "catalog.add",
+            "/v1/catalog",
+            write,
+            "Adds a low-code manifest as a connector type of the project, or a new version of one.",
+        )
+        .creates()
+        .call(add::add),
+        Operation::get("catalog.manifest", "/v1/catalog/{type}/manifest", read, "The text of an added manifest, of any kept version.")
+            .cli("catalog manifest", &["type"])
+            .call(add::manifest),
+        Operation::delete(
+            "catalog.remove",
+            "/v1/catalog/{type}",
+            write,
+            "Removes an added manifest; `Conflict` while a connector uses it.",
+        )
+        .empties()
+        .cli("catalog remove", &["type"])
+        .call(add::remove),
     ]
 }
 
@@ -44,9 +75,23 @@ pub struct TypeShown {
     pub config_schema: Value,
     /// A config that validates; its secrets are masked.
     pub example: Value,
+    /// Of a type that the project added by its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestShown>,
     /// Markdown; only of one type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docs: Option<String>,
+}
+
+/// The manifest behind a type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ManifestShown {
+    /// The streams that it names; others are found by discovery.
+    pub streams: Vec<String>,
+    /// The version of the low-code language that it is written in.
+    pub language: Option<String>,
+    /// The texts that it had, oldest first; connectors use the last one.
+    pub versions: Vec<Version>,
 }
 
 /// What can be done with a connector of the type.
@@ -70,7 +115,7 @@ struct Catalog {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct One {
+pub(crate) struct One {
     /// Name or alias.
     #[serde(rename = "type")]
     name: String,
@@ -108,6 +153,7 @@ pub fn shown(t: &ConnectorType, detail: Detail) -> TypeShown {
         },
         example: t.redact(&spec.example),
         config_schema: schema,
+        manifest: None,
         docs: (detail == Detail::Whole).then(|| spec.docs.to_string()),
     }
 }
@@ -131,10 +177,28 @@ pub fn role_word(role: Role) -> &'static str {
     }
 }
 
-async fn list(app: Arc<App>, _: CallContext, _: Nothing) -> Result<Reply<Catalog>> {
-    Ok(Reply::ok(Catalog { types: app.registry.types().iter().map(|t| shown(t, Detail::Listed)).collect() }))
+fn manifest_of(kept: &Kept) -> ManifestShown {
+    ManifestShown { streams: kept.streams.clone(), language: kept.language.clone(), versions: kept.versions.clone() }
 }
 
-async fn show(app: Arc<App>, _: CallContext, one: One) -> Result<Reply<TypeShown>> {
-    Ok(Reply::ok(shown(app.registry.named(&one.name, ErrorKind::NotFound)?, Detail::Whole)))
+fn shown_kept(name: &str, kept: &Kept) -> TypeShown {
+    TypeShown { manifest: Some(manifest_of(kept)), ..shown(&kept.described(name), Detail::Whole) }
+}
+
+async fn list(app: Arc<App>, context: CallContext, _: Nothing) -> Result<Reply<Catalog>> {
+    let mut types: Vec<TypeShown> = app.registry.types().iter().map(|t| shown(t, Detail::Listed)).collect();
+    for (name, kept) in kept::all(&app.store, &context.project).await? {
+        types.push(TypeShown { manifest: Some(manifest_of(&kept)), ..shown(&kept.described(&name), Detail::Listed) });
+    }
+    Ok(Reply::ok(Catalog { types }))
+}
+
+async fn show(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<TypeShown>> {
+    let unknown = match app.registry.named(&one.name, ErrorKind::NotFound) {
+        Ok(kind) => return Ok(Reply::ok(shown(kind, Detail::Whole))),
+        Err(e) => e,
+    };
+    let Some((document, kept)) = kept::find(&app.store, &context.project, &one.name).await? else { return Err(unknown) };
+    let name = document.name.unwrap_or_default();
+    Ok(Reply::ok(shown_kept(&name, &kept)).version(document.version))
 }

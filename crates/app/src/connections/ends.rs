@@ -36,13 +36,14 @@ impl<'a> Dest<'a> {
 /// The source connector by id or name.
 pub(super) async fn source(app: &App, project: &str, key: &str) -> Result<Document> {
     let (document, connector) = find_in(app, project, key).await?;
-    can(app, &connector, key, Role::Source)?;
+    can(app, project, &connector, key, Role::Source).await?;
     Ok(document)
 }
 
 /// A connector that is made together with its connection.
-pub(super) fn as_source(app: &App, document: &Document) -> Result<Document> {
-    can(app, &document.read()?, document.name.as_deref().unwrap_or_default(), Role::Source)?;
+pub(super) async fn as_source(app: &App, document: &Document) -> Result<Document> {
+    let name = document.name.as_deref().unwrap_or_default();
+    can(app, &document.project, &document.read()?, name, Role::Source).await?;
     Ok(document.clone())
 }
 
@@ -50,7 +51,7 @@ pub(super) fn as_source(app: &App, document: &Document) -> Result<Document> {
 pub(super) async fn destination(app: &App, project: &str, key: &str) -> Result<(To, String)> {
     match find_in(app, project, key).await {
         Ok((document, connector)) => {
-            can(app, &connector, key, Role::Destination)?;
+            can(app, project, &connector, key, Role::Destination).await?;
             Ok((To::Connector(document.id), document.name.unwrap_or_default()))
         }
         Err(e) if e.kind() == ErrorKind::NotFound && matches!(key, "lake" | "data") => Ok((To::Lake, "lake".to_owned())),
@@ -58,8 +59,8 @@ pub(super) async fn destination(app: &App, project: &str, key: &str) -> Result<(
     }
 }
 
-fn can(app: &App, connector: &Connector, name: &str, role: Role) -> Result<()> {
-    let kind = app.registry.named(&connector.kind, ErrorKind::Unsupported)?;
+async fn can(app: &App, project: &str, connector: &Connector, name: &str, role: Role) -> Result<()> {
+    let kind = app.kind(project, &connector.kind, ErrorKind::Unsupported).await?;
     if kind.spec.roles.contains(&role) {
         return Ok(());
     }

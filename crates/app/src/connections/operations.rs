@@ -110,7 +110,7 @@ async fn show(app: Arc<App>, context: CallContext, One { connection }: One) -> R
 pub async fn draft(app: &App, context: &CallContext, new: New, from: Option<&Document>) -> Result<(Document, Kept, Shown, Vec<Edit>)> {
     let name = checked_name(&new.name)?.to_owned();
     let source = match from {
-        Some(document) => ends::as_source(app, document)?,
+        Some(document) => ends::as_source(app, document).await?,
         None => ends::source(app, &context.project, &new.from).await?,
     };
     let dest = Dest::parse(&new.dest)?;

@@ -1,6 +1,6 @@
 //! A stored connector, ready to be opened: its secrets read, what lies elsewhere fetched, what forbids its use said.
 
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{ConnectorType, Error, ErrorKind, Result};
 use linkspan_store::{Change, Document, Edit};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -41,11 +41,10 @@ pub async fn endpoint(app: &App, project: &str, key: &str) -> Result<(Document, 
 pub(super) async fn open(app: &App, document: Document, connector: Connector) -> Result<Opened> {
     let name = document.name.clone().unwrap_or_default();
     refuse_unusable(&connector, &name)?;
-    let kind = app.registry.named(&connector.kind, ErrorKind::Unsupported).map_err(|e| e.with("connector", &name))?.clone();
-    let secrets = secrets(app, &document, &connector).await.map_err(|e| e.with("connector", &name))?;
-    let schema = kind.config_schema();
+    let kind = app.kind(&document.project, &connector.kind, ErrorKind::Unsupported).await.map_err(|e| e.with("connector", &name))?;
+    let secrets = secrets(app, &document, &connector, &kind).await.map_err(|e| e.with("connector", &name))?;
     let redactor = Redactor::of(&secrets);
-    let config = ready(app, &document.project, &schema, &connector, secrets).map_err(|e| e.with("connector", &name))?;
+    let config = ready(app, &document.project, &kind, &connector, secrets).map_err(|e| e.with("connector", &name))?;
     Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor })
 }
 
@@ -65,10 +64,14 @@ fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a type opens: path fenced, schemas limited.
-fn ready(app: &App, project: &str, schema: &Value, connector: &Connector, secrets: Values) -> Result<Value> {
+/// What a type opens: path fenced, schemas limited. A guest's config is its author's: nothing is put into it.
+fn ready(app: &App, project: &str, kind: &ConnectorType, connector: &Connector, secrets: Values) -> Result<Value> {
     let mut config = whole(&connector.config, &secrets);
-    fence(&mut config, schema, &app.settings.files, project)?;
+    if kind.is_guest() {
+        return Ok(config);
+    }
+    fence(kind, &mut config, &app.settings.files, project)?;
+    let schema = kind.config_schema();
     let limit = ["schemas", "databases"].into_iter().find(|f| schema["properties"].get(f).is_some());
     if let (Some(field), false, Some(fields)) = (limit, connector.output_schemas.is_empty(), config.as_object_mut()) {
         fields.insert(field.into(), json!(connector.output_schemas));
@@ -83,7 +86,7 @@ fn ready(app: &App, project: &str, schema: &Value, connector: &Connector, secret
 }
 
 /// The secrets of the vault and of elsewhere. One that cannot be read marks the connector, so that everybody sees why.
-async fn secrets(app: &App, document: &Document, connector: &Connector) -> Result<Values> {
+async fn secrets(app: &App, document: &Document, connector: &Connector, kind: &ConnectorType) -> Result<Values> {
     let mut values = match stored(app, document, connector).await {
         Err(e) if e.kind() == ErrorKind::DataInvalid => {
             mark_unreadable(app, document.id).await;
@@ -91,8 +94,7 @@ async fn secrets(app: &App, document: &Document, connector: &Connector) -> Resul
         }
         read => read?,
     };
-    let schema = app.registry.named(&connector.kind, ErrorKind::Unsupported)?.config_schema();
-    for (field, reference) in references(&schema, &connector.config)? {
+    for (field, reference) in references(&kind.config_schema(), &connector.config)? {
         let value = app.elsewhere.read(&reference).await.map_err(|e| e.with("field", &field))?;
         values.insert(field, value.into());
     }

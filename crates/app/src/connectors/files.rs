@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{ConnectorType, Error, ErrorKind, Result};
 use serde_json::Value;
 
 use crate::{app::LocalFiles, caller::DEFAULT_PROJECT};
@@ -10,13 +10,13 @@ use crate::{app::LocalFiles, caller::DEFAULT_PROJECT};
 /// Under the folder of all, where the other projects' own folders are.
 const PROJECTS: &str = ".projects";
 
-/// Makes the config's path absolute under the folder that callers of the project reach; refuses one that leads out of it. A type whose
-/// `path` is part of a URL says so in its schema.
-pub fn fence(config: &mut Value, schema: &Value, files: &LocalFiles, project: &str) -> Result<()> {
+/// Makes the config's path absolute under the folder that callers of the project reach; refuses one that leads out of it.
+pub fn fence(kind: &ConnectorType, config: &mut Value, files: &LocalFiles, project: &str) -> Result<()> {
+    if kind.names_files() { fenced(config, files, project) } else { Ok(()) }
+}
+
+fn fenced(config: &mut Value, files: &LocalFiles, project: &str) -> Result<()> {
     let LocalFiles::Under(root) = files else { return Ok(()) };
-    if schema["properties"]["path"]["x-url-path"] == true {
-        return Ok(());
-    }
     let others = root.join(PROJECTS);
     let root = &if project == DEFAULT_PROJECT { root.clone() } else { others.join(project) };
     let signs = ["access_key_id", "secret_access_key"].iter().all(|f| config.get(f).is_some_and(|v| !v.is_null()));
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn an_object_store_is_asked_with_the_callers_own_keys() {
         let files = LocalFiles::Under("/srv/files".into());
-        let fenced = |mut config: Value, files: &LocalFiles| fence(&mut config, &json!({}), files, "default");
+        let fenced = |mut config: Value, files: &LocalFiles| super::fenced(&mut config, files, "default");
         let bare = || json!({"path": "s3://bucket/x", "endpoint": "https://elsewhere.example"});
         assert_eq!(fenced(bare(), &files).unwrap_err().kind(), ErrorKind::ConfigInvalid);
         let half = json!({"path": "s3://bucket/x", "access_key_id": "a", "secret_access_key": null});
@@ -90,14 +90,6 @@ mod tests {
         let own = json!({"path": "s3://bucket/x", "access_key_id": "a", "secret_access_key": "b"});
         assert!(fenced(own, &files).is_ok());
         assert!(fenced(bare(), &LocalFiles::Anywhere).is_ok(), "a person's own command may use the person's credentials");
-    }
-
-    #[test]
-    fn a_path_of_a_url_is_no_file() {
-        let schema = json!({"properties": {"path": {"type": ["string", "null"], "x-url-path": true}}});
-        let mut config = json!({"base_url": "https://api.example.com/v1", "path": "/orders"});
-        fence(&mut config, &schema, &LocalFiles::Under("/srv/files".into()), "default").unwrap();
-        assert_eq!(config["path"], "/orders");
     }
 
     #[test]
@@ -109,7 +101,7 @@ mod tests {
         let files = LocalFiles::Under(root.clone());
         let fenced = |path: &str| {
             let mut config = json!({"path": path});
-            fence(&mut config, &json!({}), &files, "default").map(|()| config["path"].as_str().unwrap().to_owned())
+            super::fenced(&mut config, &files, "default").map(|()| config["path"].as_str().unwrap().to_owned())
         };
         for (path, inside) in [("a.csv", "a.csv"), ("./new/*.csv", "new/*.csv"), (root.join("b").to_str().unwrap(), "b")] {
             assert_eq!(fenced(path).unwrap(), root.join(inside).display().to_string());
@@ -124,10 +116,10 @@ mod tests {
         for (path, good) in [("x.csv", true), (theirs.as_str(), true), ("../a/x.csv", false), (root.join("a.csv").to_str().unwrap(), false)]
         {
             let mut config = json!({"path": path});
-            assert_eq!(fence(&mut config, &json!({}), &files, "b").is_ok(), good, "{path}");
+            assert_eq!(super::fenced(&mut config, &files, "b").is_ok(), good, "{path}");
             assert!(!good || config["path"] == theirs);
         }
         let mut any = json!({"path": "/etc/passwd"});
-        assert!(fence(&mut any, &json!({}), &LocalFiles::Anywhere, "default").is_ok());
+        assert!(super::fenced(&mut any, &LocalFiles::Anywhere, "default").is_ok());
     }
 }

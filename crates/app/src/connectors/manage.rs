@@ -123,7 +123,7 @@ pub struct PreparedConnector {
 /// Judges a new connector and seals its secrets, so that it can be made in one change with others.
 pub async fn prepare(app: &App, context: &CallContext, new: NewConnector) -> Result<PreparedConnector> {
     check_name(&new.name)?;
-    let kind = app.registry.named(&new.type_name, ErrorKind::ConfigInvalid)?.clone();
+    let kind = app.kind(&context.project, &new.type_name, ErrorKind::ConfigInvalid).await?;
     let schema = kind.config_schema();
     let parted = part(&schema, new.config)?;
     refuse_foreign(context, &references(&schema, &parted.config)?)?;
@@ -184,7 +184,7 @@ pub(super) async fn update(app: Arc<App>, context: CallContext, patch: Connector
 async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -> Result<Reply<ConnectorShown>> {
     let (document, stands) = find(app, context, &patch.connector).await?;
     context.check_version(document.version)?;
-    let kind = app.registry.named(&stands.kind, ErrorKind::Unsupported)?.clone();
+    let kind = app.kind(&context.project, &stands.kind, ErrorKind::Unsupported).await?;
     let (mut connector, mut document) = (stands.clone(), document);
     let (name, facet) = (document.name.clone(), document.facet.clone());
     if let Some(new) = patch.name.as_ref().filter(|new| name.as_ref() != Some(new)) {
@@ -320,7 +320,11 @@ pub(super) fn refuse_foreign(context: &CallContext, references: &[(String, Refer
 /// Opening does no I/O: it only says whether the config is one.
 fn judge(app: &App, context: &CallContext, kind: &ConnectorType, schema: &Value, parted: &Parted) -> Result<()> {
     let Some(mut config) = judged(schema, parted)? else { return Ok(()) };
-    fence(&mut config, schema, &app.settings.files, &context.project)?;
+    // What nobody said yet has no kind: a guest's config is judged when all of it is there.
+    if kind.is_guest() && !(parted.missing.is_empty() && references(schema, &parted.config)?.is_empty()) {
+        return Ok(());
+    }
+    fence(kind, &mut config, &app.settings.files, &context.project)?;
     kind.open(config, app.context.clone()).map(drop)
 }
 

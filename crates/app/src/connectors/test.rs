@@ -69,7 +69,7 @@ fn millis(d: Duration) -> u64 {
 
 /// Nothing is saved. A config that is none is an error; a system that refuses is an answer.
 pub(super) async fn unsaved(app: &App, context: &CallContext, kind: &str, config: Map<String, Value>) -> Result<Tested> {
-    let kind = app.registry.named(kind, ErrorKind::ConfigInvalid)?.clone();
+    let kind = app.kind(&context.project, kind, ErrorKind::ConfigInvalid).await?;
     let schema = kind.config_schema();
     let parted = part(&schema, config)?;
     if let Some(field) = parted.missing.first() {
@@ -83,7 +83,7 @@ pub(super) async fn unsaved(app: &App, context: &CallContext, kind: &str, config
     }
     let redactor = Redactor::of(&secrets);
     let mut config = whole(&parted.config, &secrets);
-    fence(&mut config, &schema, &app.settings.files, &context.project)?;
+    fence(&kind, &mut config, &app.settings.files, &context.project)?;
     try_out(app, &Endpoint::new(kind, config), &redactor).await
 }
 

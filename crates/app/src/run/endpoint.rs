@@ -59,7 +59,8 @@ impl Endpoint {
 
     /// Relative paths mean this folder.
     pub fn resolve_path(&mut self, folder: &Path) {
-        if let Some(Value::String(path)) = self.config.get_mut("path")
+        if self.kind.names_files()
+            && let Some(Value::String(path)) = self.config.get_mut("path")
             && is_local(path)
             && Path::new(path.as_str()).is_relative()
         {
@@ -97,7 +98,9 @@ impl Endpoint {
 
     /// Whether rows written here leave by stdout.
     pub fn takes_stdout(&self) -> bool {
-        self.kind.spec.name == "stdout" || self.shown.starts_with("stdout:") || self.config.get("path").is_some_and(|p| p == "-")
+        self.kind.spec.name == "stdout"
+            || self.shown.starts_with("stdout:")
+            || (self.config.get("path").is_some_and(|p| p == "-") && self.kind.names_files())
     }
 
     /// Whether both are one system: what is written to one is read from the other.
@@ -108,17 +111,20 @@ impl Endpoint {
     /// The text that is the same whenever it is the same end: type and config without secrets, paths absolute.
     fn identity(&self, here: &Path) -> String {
         let shown = self.kind.redact(&self.config);
+        let here = Some(here).filter(|_| self.kind.names_files());
         let fields: BTreeMap<&String, String> =
             shown.as_object().into_iter().flatten().filter_map(|(k, v)| Some((k, plain(k, v, here)?))).collect();
         format!("{} {fields:?}", self.kind.spec.name)
     }
 }
 
-/// A field as it counts for identity; `None` for a secret.
-fn plain(name: &str, value: &Value, here: &Path) -> Option<String> {
+/// A field as it counts for identity; `None` for a secret. `here`: the folder that a relative path means, for types that name files.
+fn plain(name: &str, value: &Value, here: Option<&Path>) -> Option<String> {
     match value {
         Value::String(text) if text == MASK => None,
-        Value::String(text) if name == "path" && is_local(text) => Some(normal(&here.join(text)).display().to_string()),
+        Value::String(text) if name == "path" && is_local(text) && here.is_some() => {
+            here.map(|here| normal(&here.join(text)).display().to_string())
+        }
         Value::String(text) => Some(without_secrets(text)),
         other => Some(other.to_string()),
     }

@@ -27,7 +27,10 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
         let words: Vec<&'static str> = cli.words.split(' ').collect();
         command = placed(command, &words, &|word| leaf(word, operation, cli));
     }
-    command.mut_subcommand("apply", |by_hand| by_hand.args(at::args()))
+    let catalog = |catalog: Command| {
+        ["list", "show", "add"].into_iter().fold(catalog, |all, verb| all.mut_subcommand(verb, |by_hand| by_hand.args(at::args())))
+    };
+    command.mut_subcommand("apply", |by_hand| by_hand.args(at::args())).mut_subcommand("catalog", catalog)
 }
 
 fn placed(command: Command, words: &[&'static str], leaf: &dyn Fn(&'static str) -> Command) -> Command {

@@ -34,7 +34,11 @@ impl Answer {
 
 impl Hub {
     pub fn start(place: &Place) -> Self {
-        let process = Process::start(&mut place.command(&["serve", "--port", "0", "--output", "json"]));
+        Self::started(&mut place.command(&["serve", "--port", "0", "--output", "json"]))
+    }
+    /// `serve --port 0 --output json` with an environment of the test's own.
+    pub fn started(command: &mut std::process::Command) -> Self {
+        let process = Process::start(command);
         assert!(process.wait_for_line("\"serving\"", Duration::from_secs(60)), "it does not start: {}", process.text());
         let line = process.text();
         let line = line.lines().find(|l| l.contains("\"serving\"")).unwrap();

@@ -4,6 +4,7 @@
 
 mod again;
 mod airbyte;
+mod api;
 mod apply;
 mod basics;
 mod client;
@@ -12,6 +13,7 @@ mod hub;
 mod killing;
 mod kills;
 mod lattice;
+mod manifests;
 mod mysql;
 #[path = "../../../connectors/tests/it/mysql_server.rs"]
 mod mysql_server;
