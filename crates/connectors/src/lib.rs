@@ -5,6 +5,7 @@ pub mod csv;
 mod cursors;
 mod dsn;
 pub mod faker;
+pub mod http_json;
 pub mod jsonl;
 pub mod mysql;
 mod positions;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<ConnectorType> {
     vec![
         csv::connector_type(),
         faker::connector_type(),
+        http_json::connector_type(),
         jsonl::connector_type(),
         mysql::mariadb(),
         mysql::mysql(),

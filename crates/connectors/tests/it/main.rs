@@ -5,6 +5,7 @@
 mod crashes;
 mod csv_source;
 mod faker;
+mod http_json;
 mod jsonl_source;
 mod mysql_destination;
 mod mysql_reads;

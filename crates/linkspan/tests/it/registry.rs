@@ -7,6 +7,7 @@ use linkspan_testkit::{registry::every_type_has_its_suites, waivers::repository}
 const SUITES: &[(&str, Role, &str)] = &[
     ("csv", Role::Source, "connectors/tests/it/csv_source.rs"),
     ("csv", Role::Destination, "connectors/tests/it/text_files.rs"),
+    ("http_json", Role::Source, "connectors/tests/it/http_json.rs"),
     ("jsonl", Role::Source, "connectors/tests/it/jsonl_source.rs"),
     ("jsonl", Role::Destination, "connectors/tests/it/text_files.rs"),
     ("mariadb", Role::Source, "connectors/tests/it/mysql_source.rs"),
