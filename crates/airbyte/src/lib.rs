@@ -17,6 +17,7 @@ pub mod datetime;
 mod decode;
 pub mod dpath;
 mod dynamic;
+pub mod entry;
 mod errors;
 mod extract;
 mod form;

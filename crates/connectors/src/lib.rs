@@ -10,6 +10,7 @@ pub mod jsonl;
 pub mod mysql;
 mod positions;
 pub mod postgresql;
+mod records;
 mod spill;
 pub mod sqlite;
 mod text;

@@ -8,7 +8,9 @@ use linkspan_core::{Covers, Ended, Lane, Output, Position, Result, Scope, Select
 
 use crate::positions;
 
-type Fetch = Box<dyn FnOnce(Arc<Stream>) -> Pin<Box<dyn Future<Output = Result<Vec<RecordBatch>>> + Send>> + Send + Sync>;
+/// Made one by one as they are taken, so that a stream lies in memory once.
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+type Fetch = Box<dyn FnOnce(Arc<Stream>) -> Pin<Box<dyn Future<Output = Result<Batches>> + Send>> + Send + Sync>;
 
 struct Whole {
     stream: Arc<Stream>,
@@ -24,7 +26,7 @@ pub(crate) fn lane<F>(
     fetch: impl FnOnce(Arc<Stream>) -> F + Send + Sync + 'static,
 ) -> Result<Box<dyn Lane>>
 where
-    F: Future<Output = Result<Vec<RecordBatch>>> + Send + 'static,
+    F: Future<Output = Result<Batches>> + Send + 'static,
 {
     let done = from.get(&Scope::Stream(selected.stream.name.clone())).map(positions::load::<bool>).transpose()?.is_some();
     Ok(Box::new(Whole { stream: Arc::new(selected.stream), done, fetch: Box::new(move |stream| Box::pin(fetch(stream))) }))
@@ -45,7 +47,7 @@ impl Lane for Whole {
         }
         let name = self.stream.name.clone();
         for rows in (self.fetch)(self.stream).await.map_err(|e| e.with("stream", &name))? {
-            out.rows(&name, rows).await?;
+            out.rows(&name, rows.map_err(|e| e.with("stream", &name))?).await?;
         }
         out.checkpoint(&Scope::Stream(name), positions::save(&true)?).await?;
         Ok(Ended::Complete)
