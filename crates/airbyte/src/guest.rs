@@ -1,10 +1,13 @@
-//! Programs of others as connectors of the house: a source that speaks the Airbyte protocol is started for each stream and read line by line.
+//! Programs of others as connectors of the house: an Airbyte source or a Singer tap is started for each stream and read
+//! line by line.
 
 mod config;
 mod discovered;
 mod lane;
+mod language;
 mod lines;
 mod process;
+mod singer;
 mod source;
 
 use linkspan_core::{ConnectorType, Context, Error, ErrorKind, Role, Spec, UrlForm};
@@ -26,9 +29,9 @@ pub enum Programs {
 pub fn exec_type(programs: Programs) -> ConnectorType {
     let spec = Spec {
         name: "exec".into(),
-        title: "A program that speaks the Airbyte protocol".into(),
+        title: "A program that speaks Airbyte or Singer".into(),
         docs: include_str!("guest/docs.md").into(),
-        aliases: vec!["airbyte_program".into()],
+        aliases: vec!["airbyte_program".into(), "singer_tap".into()],
         roles: vec![Role::Source],
         example: json!({"command": ["/opt/venv/bin/source-faker"], "config": {"count": 1000}}),
         url: Some(UrlForm { schemes: &["exec"], extensions: &[], config: of_url }),

@@ -7,11 +7,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::language::Language;
+
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExecConfig {
     /// The program and its first arguments. It is started without a shell.
     pub(super) command: Vec<String>,
+    /// What the program speaks.
+    #[serde(default)]
+    pub(super) speaks: Language,
     /// The program's own config, as its spec describes it. Never shown.
     #[serde(default)]
     #[schemars(extend("x-secret" = true))]
@@ -70,9 +75,10 @@ pub(super) fn of_url(url: &str) -> Result<Value> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("config", path)) => config["config_file"] = path.into(),
+            Some(("speaks", language @ ("airbyte" | "singer"))) => config["speaks"] = language.into(),
             _ => {
-                return Err(Error::new(ErrorKind::ConfigInvalid, "an exec: URL has only `config`")
-                    .fix("exec:/path/to/program?config=./config.json; what else there is to say fits into a project file"));
+                return Err(Error::new(ErrorKind::ConfigInvalid, "an exec: URL has only `config` and `speaks`")
+                    .fix("exec:/path/to/program?config=./config.json, with `&speaks=singer` for a tap; what else there is to say fits into a project file"));
             }
         }
     }

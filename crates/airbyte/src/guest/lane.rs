@@ -7,11 +7,7 @@ use bytes::Bytes;
 use linkspan_core::{Changes, Clock, Covers, Ended, Error, ErrorKind, JsonRows, Lane, Output, Result, Rows, Scope, Selected, State, Stop};
 use serde_json::{Map, Value, json};
 
-use super::{
-    discovered,
-    lines::{self, Said},
-    process::Process,
-};
+use super::{language::Language, lines::Said, process::Process};
 use crate::{connector::Shape, protocol::Descriptor};
 
 /// The version of the states that lanes write.
@@ -25,9 +21,23 @@ const BETWEEN: Duration = Duration::from_millis(200);
 type Starter = Box<dyn Fn(Option<&Value>) -> Result<Process> + Send + Sync>;
 type Keeper = Box<dyn Fn(Map<String, Value>) -> Result<()> + Send + Sync>;
 
+/// How the program's records are understood.
+pub(super) struct Told {
+    pub language: Language,
+    pub names: Vec<Descriptor>,
+}
+
+/// How the program is started, and what becomes of a config that it changes.
+pub(super) struct Program {
+    pub start: Starter,
+    pub keep: Keeper,
+}
+
 pub(super) struct GuestLane {
     wanted: Selected,
-    descriptor: Descriptor,
+    language: Language,
+    /// The names under which its records come.
+    names: Vec<Descriptor>,
     shape: Shape,
     /// The state file's content, as the program's last STATE made it.
     state: Option<Value>,
@@ -46,21 +56,11 @@ pub(super) fn told(state: &State) -> Result<Option<Value>> {
     }
 }
 
-/// A STATE's body as the content of a state file: a list of states, or the bare object of an old program.
-fn as_file(body: Value) -> Value {
-    match body.get("type").and_then(Value::as_str) {
-        Some("STREAM" | "GLOBAL") => {
-            let fields = body.as_object().into_iter().flatten().filter(|(key, _)| !key.ends_with("Stats"));
-            Value::Array(vec![fields.map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>().into()])
-        }
-        _ => body.get("data").cloned().unwrap_or(body),
-    }
-}
-
 impl GuestLane {
-    pub(super) fn new(wanted: Selected, state: Option<Value>, clock: Arc<dyn Clock>, start: Starter, keep: Keeper) -> Self {
-        let (descriptor, shape) = (discovered::descriptor(&wanted.stream.name), Shape::of_columns(&wanted.stream.schema));
-        Self { wanted, descriptor, shape, state, clock, start, keep, text: Vec::new(), ranges: Vec::new() }
+    pub(super) fn new(wanted: Selected, told: Told, state: Option<Value>, clock: Arc<dyn Clock>, program: Program) -> Self {
+        let shape = Shape::of_columns(&wanted.stream.schema);
+        let (Told { language, names }, Program { start, keep }) = (told, program);
+        Self { wanted, language, names, shape, state, clock, start, keep, text: Vec::new(), ranges: Vec::new() }
     }
 
     fn scope(&self) -> Scope {
@@ -100,20 +100,21 @@ impl GuestLane {
         let (mut failed, mut whole) = (None, true);
         let mut last = self.clock.now();
         while let Some(line) = process.line().await? {
-            match lines::parse(line) {
+            match self.language.parse(line) {
                 // Of other streams nobody asked.
-                Some(Said::Record { stream, data }) if stream == self.descriptor => self.row(&data, out).await?,
-                Some(Said::State(body)) => {
-                    self.state = Some(as_file(body));
+                Some(Said::Record { stream, data }) if self.names.contains(&stream) => self.row(&data, out).await?,
+                Some(Said::State(state)) => {
+                    self.state = Some(state);
                     let now = self.clock.now();
                     if last.duration_until(now).unsigned_abs() >= BETWEEN {
                         last = now;
                         self.checkpoint(out).await?;
                     }
                 }
+                Some(Said::Refused(why)) => return Err(Error::new(ErrorKind::Unsupported, why)),
                 Some(Said::Config(config)) => (self.keep)(config)?,
                 Some(Said::Failed(why)) if failed.is_none() => failed = Some(why.error(process.masked(&why.message))),
-                Some(Said::Ended { stream, whole: was_whole }) if stream == self.descriptor => whole = was_whole,
+                Some(Said::Ended { stream, whole: was_whole }) if self.names.contains(&stream) => whole = was_whole,
                 Some(Said::Log(text)) => tracing::info!(target: "linkspan", "program: {}", process.masked(&text)),
                 _ => {}
             }

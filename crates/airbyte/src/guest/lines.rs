@@ -13,8 +13,10 @@ pub(super) enum Said {
         stream: Descriptor,
         data: Value,
     },
-    /// The STATE message's body, as it came.
+    /// What a state file must hold to go on from here.
     State(Value),
+    /// Something that cannot be taken.
+    Refused(&'static str),
     Catalog(Vec<Value>),
     /// Why the connection does not work; `None` when it does.
     Status(Option<String>),
@@ -126,13 +128,24 @@ pub(super) fn parse(line: &[u8]) -> Option<Said> {
     let line: Line = serde_json::from_slice(line).ok()?;
     match line.kind.as_str() {
         "RECORD" => line.record.map(|r| Said::Record { stream: Descriptor { name: r.stream, namespace: r.namespace }, data: r.data }),
-        "STATE" => line.state.map(Said::State),
+        "STATE" => line.state.map(|body| Said::State(as_file(body))),
         "CATALOG" => line.catalog.map(|c| Said::Catalog(c.streams)),
         "CONNECTION_STATUS" => line.status.map(|s| Said::Status((s.status != "SUCCEEDED").then(|| s.message.unwrap_or_default()))),
         "TRACE" => line.trace.and_then(traced),
         "CONTROL" => line.control.and_then(|c| c.connector).map(|c| Said::Config(c.config)),
         "LOG" => line.log.map(|l| Said::Log(l.message)),
         _ => None,
+    }
+}
+
+/// A STATE's body as the content of a state file: a list of states, or the bare object of an old program.
+fn as_file(body: Value) -> Value {
+    match body.get("type").and_then(Value::as_str) {
+        Some("STREAM" | "GLOBAL") => {
+            let fields = body.as_object().into_iter().flatten().filter(|(key, _)| !key.ends_with("Stats"));
+            Value::Array(vec![fields.map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>().into()])
+        }
+        _ => body.get("data").cloned().unwrap_or(body),
     }
 }
 

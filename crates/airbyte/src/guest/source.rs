@@ -14,10 +14,11 @@ use tokio::sync::OnceCell;
 
 use super::{
     config::ExecConfig,
-    discovered,
-    lane::{self, GuestLane},
-    lines::{self, Said},
+    lane::{self, GuestLane, Program, Told},
+    language::Language,
+    lines::Said,
     process::{Folder, Mask, Process, Start, write_private},
+    singer,
 };
 
 /// A program of somebody else with its config. A clone is the same guest.
@@ -35,6 +36,10 @@ struct Inner {
 impl Guest {
     pub(super) fn new(config: ExecConfig, context: Context) -> Self {
         Self(Arc::new(Inner { config, context, changed: Mutex::default(), described: OnceCell::new() }))
+    }
+
+    fn language(&self) -> Language {
+        self.0.config.speaks
     }
 
     fn given(&self) -> Result<Map<String, Value>> {
@@ -67,7 +72,7 @@ impl Guest {
         let mut secrets = Vec::new();
         given.values().for_each(|value| texts(value, &mut secrets));
         secrets.extend(self.0.config.env.values().cloned());
-        let mut arguments = vec![verb.to_owned()];
+        let mut arguments: Vec<String> = self.language().verb(verb).into_iter().collect();
         let config = ("config", Value::Object(given).to_string());
         for (name, text) in std::iter::once(&config).chain(files) {
             let path = folder.file(&format!("{name}.json"), text)?;
@@ -83,7 +88,7 @@ impl Guest {
         let mut process = self.start(verb, &[])?;
         let (mut answer, mut failed) = (None, None);
         while let Some(line) = process.line().await? {
-            match lines::parse(line) {
+            match self.language().parse(line) {
                 Some(Said::Failed(why)) => failed = Some(why.error(process.masked(&why.message))),
                 Some(Said::Config(config)) => self.keep(config)?,
                 Some(said) => answer = wanted(said).or(answer),
@@ -102,7 +107,28 @@ impl Guest {
         }
     }
 
+    /// The catalog of a tap is all that it prints.
+    async fn tap_streams(&self) -> Result<Vec<Value>> {
+        let mut process = self.start("discover", &[])?;
+        let (mut document, most) = (String::new(), self.0.config.line_bytes());
+        while let Some(line) = process.line().await? {
+            document.push_str(&String::from_utf8_lossy(line));
+            document.push('\n');
+            if document.len() > most {
+                return Err(Error::new(ErrorKind::DataInvalid, "the tap's catalog is larger than a line may be").fix("raise `line_mb`"));
+            }
+        }
+        let status = process.end().await?;
+        if !status.success() {
+            return Err(process.failed(status));
+        }
+        singer::streams(&document).map_err(|e| process.told(e))
+    }
+
     async fn described(&self) -> Result<&[Value]> {
+        if self.language() == Language::Singer {
+            return Ok(self.0.described.get_or_try_init(|| self.tap_streams()).await?);
+        }
         let ask = || self.ask("discover", |said| if let Said::Catalog(streams) = said { Some(streams) } else { None });
         Ok(self.0.described.get_or_try_init(ask).await?)
     }
@@ -112,7 +138,7 @@ impl Guest {
         let mut lanes = Vec::with_capacity(selected.len());
         for wanted in selected {
             let name = &wanted.stream.name;
-            let found = described.iter().find(|d| discovered::name(d).as_ref() == Some(name));
+            let found = described.iter().find(|d| self.language().name(d).as_ref() == Some(name));
             let described =
                 found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the program has no such stream any more").with("stream", name))?;
             let state = match from.get(&Scope::Stream(name.clone())) {
@@ -121,7 +147,7 @@ impl Guest {
                 }
                 state => state.map(lane::told).transpose()?.flatten(),
             };
-            let catalog = discovered::asked(described, &wanted).to_string();
+            let catalog = self.language().asked(described, &wanted).to_string();
             let guest = self.clone();
             let start = Box::new(move |state: Option<&Value>| {
                 let mut files = vec![("catalog", catalog.clone())];
@@ -130,7 +156,8 @@ impl Guest {
             });
             let guest = self.clone();
             let keep = Box::new(move |config| guest.keep(config));
-            lanes.push(GuestLane::new(wanted, state, self.0.context.clock.clone(), start, keep));
+            let told = Told { language: self.language(), names: self.language().descriptors(described, name) };
+            lanes.push(GuestLane::new(wanted, told, state, self.0.context.clock.clone(), Program { start, keep }));
         }
         Ok(lanes)
     }
@@ -162,13 +189,18 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 impl Connector for Guest {
     async fn check(&self) -> Result<Checked> {
         let began = Instant::now();
+        let checked = |streams| Checked { streams, latency: began.elapsed().max(Duration::from_micros(1)), ..Checked::default() };
+        if self.language() == Language::Singer {
+            // A tap has no check of its own: that it can discover is all it can show.
+            return Ok(checked(Some(self.tap_streams().await?.len())));
+        }
         let mask = Mask::of({
             let mut found = Vec::new();
             self.given()?.values().for_each(|value| texts(value, &mut found));
             found
         });
         match self.ask("check", |said| if let Said::Status(status) = said { Some(status) } else { None }).await? {
-            None => Ok(Checked { latency: began.elapsed().max(Duration::from_micros(1)), ..Checked::default() }),
+            None => Ok(checked(None)),
             Some(why) => Err(Error::new(ErrorKind::ConfigInvalid, format!("the program's check failed: {}", mask.hide(&why)))
                 .fix("look into the program's own config")),
         }
@@ -181,7 +213,7 @@ impl Connector for Guest {
 #[async_trait]
 impl Source for Guest {
     async fn discover(&self) -> Result<Vec<Stream>> {
-        self.described().await?.iter().map(discovered::stream).collect()
+        self.described().await?.iter().map(|described| self.language().stream(described)).collect()
     }
 
     fn lanes(self: Arc<Self>, selected: Vec<Selected>, from: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {

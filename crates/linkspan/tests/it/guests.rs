@@ -156,3 +156,48 @@ fn a_config_that_the_program_changed_is_kept_in_its_file() {
     guest.sync("rotates", json!({"config": {}, "config_file": file})).succeeds();
     assert_eq!(std::fs::read_to_string(file).unwrap(), r#"{"key":"canary-2"}"#);
 }
+
+/// A tap whose rows 1 to 6 come with a state behind every second one.
+const TAP: &str = r#"#!/bin/sh
+while [ $# -gt 0 ]; do case $1 in --discover) discover=1;; --catalog) catalog=$2; shift;; --state) state=$2; shift;; --config) shift;; esac; shift; done
+say() { printf '%s\n' "$1"; }
+if [ -n "$discover" ]; then
+  say '{'; say ' "streams": [{"tap_stream_id": "shop-rows", "stream": "rows", "schema": {"type": "object", "properties": {"id": {"type": "integer"}}},'
+  say '  "metadata": [{"breadcrumb": [], "metadata": {"table-key-properties": ["id"], "valid-replication-keys": ["id"]}}]},'
+  say '  {"tap_stream_id": "other", "stream": "other", "schema": {}, "metadata": []}]}'
+  exit
+fi
+grep -q '"replication-method":"INCREMENTAL"' "$catalog" && grep -q '"selected":true' "$catalog" || exit 9
+grep -q other "$catalog" && exit 8
+at=1
+if [ -n "$state" ]; then at=$(($(sed 's/.*"last":\([0-9]*\).*/\1/' "$state") + 1)); fi
+say '{"type":"SCHEMA","stream":"shop-rows","schema":{"properties":{"id":{"type":"integer"}}},"key_properties":["id"]}'
+while [ $at -le 6 ]; do
+  say "{\"type\":\"RECORD\",\"stream\":\"shop-rows\",\"record\":{\"id\":$at},\"time_extracted\":\"2024-01-01T00:00:00Z\"}"
+  if [ $((at % 2)) = 0 ]; then say "{\"type\":\"STATE\",\"value\":{\"bookmarks\":{\"shop-rows\":{\"last\":$at}}}}"; sleep 0.3; fi
+  if [ "$MODE" = dies ] && [ $at = 5 ]; then echo 'out of luck' >&2; exit 3; fi
+  at=$((at + 1))
+done
+"#;
+
+#[test]
+fn a_singer_tap_is_a_source_too() {
+    let guest = Guest::new();
+    let tap = guest.place.write("tap.sh", TAP);
+    std::fs::set_permissions(&tap, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |mode: &str| {
+        let config = json!({"command": [tap], "speaks": "singer", "config": {"key": "canary-1"}, "env": {"MODE": mode}});
+        let project = json!({
+            "connectors": {"tap": {"type": "exec", "config": config}, "out": {"url": "sqlite:./out.db"}},
+            "connections": {"c": {"from": "tap", "to": "out", "streams": ["shop-rows"], "mode": "incremental", "cursor": "id", "write": "append"}},
+        });
+        let project = guest.place.write("project.yaml", project.to_string()).display().to_string();
+        guest.place.run(&["connectors", "check", "tap", "-f", &project]).succeeds();
+        guest.place.run(&["sync", "-f", &project])
+    };
+    run("dies").refuses(5, &["exit code 3", "out of luck"]);
+    run("").succeeds();
+    run("").succeeds();
+    let rows = guest.place.sqlite("out.db", "SELECT group_concat(id) FROM (SELECT id FROM \"shop-rows\" ORDER BY id)");
+    assert_eq!(rows, "1,2,3,4,5,6");
+}
