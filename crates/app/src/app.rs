@@ -2,15 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
+use linkspan_core::{ConnectorType, Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::{Change, Document, Edit, Store};
 use serde_json::json;
 
 use crate::{
     caller::DEFAULT_PROJECT,
-    catalog::{REGISTRY, Types},
     desk::Desk,
     identity::Identity,
+    manifests::{self, REGISTRY, Types},
     registry::Registry,
     secrets::{Elsewhere, Vault, VaultServer},
 };
@@ -83,6 +83,22 @@ pub enum Mode {
 }
 
 impl App {
+    /// A type by name: of the binary, else of the project's own manifests. `otherwise` when there is none.
+    pub async fn kind(&self, project: &str, name: &str, otherwise: ErrorKind) -> Result<ConnectorType> {
+        let unknown = match self.registry.named(name, otherwise) {
+            Ok(kind) => return Ok(kind.clone()),
+            Err(e) => e,
+        };
+        let Some((document, kept)) = manifests::find(&self.store, project, name).await? else { return Err(unknown) };
+        let key = (project.to_owned(), document.name.clone().unwrap_or_default());
+        let digest = kept.newest()?.digest.clone();
+        if let Some(kind) = self.manifests.get(&key, &digest) {
+            return Ok(kind);
+        }
+        let kind = manifests::ready(&self.store, &document, &kept).await?;
+        self.manifests.put(key, digest, kind.clone());
+        Ok(kind)
+    }
     /// Reads or makes the keys of the data dir and the default project.
     pub async fn open(store: Store, registry: Registry, context: Context, settings: Settings) -> Result<Arc<Self>> {
         let identity = Identity::open(store.dir(), settings.admin_key.as_ref().map(Secret::expose))?;

@@ -17,6 +17,7 @@ pub mod desk;
 pub mod health;
 pub mod identity;
 pub mod keys;
+pub mod manifests;
 mod moment;
 mod operation;
 mod paging;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use linkspan_core::{ConnectorType, Error, ErrorKind, Result, UrlForm, suggest};
+use linkspan_core::{ConnectorType, Error, ErrorKind, Result, Role, UrlForm, suggest};
 use serde_json::Value;
 
 /// A type and a config for it.
@@ -111,6 +111,15 @@ fn scheme(text: &str) -> Option<&str> {
         && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-'));
     valid.then_some(scheme)
+}
+
+/// The direction of a type that has only one; a type that can be both takes it when a connector is made.
+pub fn direction_of(t: &ConnectorType) -> Option<&'static str> {
+    match (t.has_role(Role::Source) || t.has_role(Role::Webhooks), t.has_role(Role::Destination)) {
+        (true, false) => Some("inbound"),
+        (false, true) => Some("outbound"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     ends::registry,
     errors::Exit,
     remote::{Client, Place, escaped},
-    sync::data_dir,
+    settings::data_dir,
     terminal::{Paint, Terminal, table},
 };
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use linkspan_airbyte::guest::Programs;
 use linkspan_app::{
     DEFAULT_PROJECT,
-    catalog::kept_type,
+    manifests::kept_type,
     registry::Registry,
     run::{Declared as At, Endpoint},
 };
@@ -14,7 +14,7 @@ use linkspan_store::Store;
 
 use crate::{
     project::{Declared, Project},
-    sync,
+    settings::data_dir,
 };
 
 /// Every type, in catalog order, for a person's own command.
@@ -37,11 +37,11 @@ fn registry_with(programs: Programs) -> Registry {
 }
 
 /// With the manifests of the data dir's catalog that a project file names. Without a data dir, or without such names, nothing is opened.
-pub async fn registry_for(project: Option<&Project>, data_dir: Option<&PathBuf>, context: &Context) -> Result<Registry> {
+pub async fn registry_for(project: Option<&Project>, asked: Option<&PathBuf>, context: &Context) -> Result<Registry> {
     let registry = registry();
     let named = project.into_iter().flat_map(|p| p.content.connectors.values()).filter_map(|c| c.type_name.as_deref());
     let unknown: Vec<&str> = named.filter(|name| registry.named(name, ErrorKind::NotFound).is_err()).collect();
-    let dir = if unknown.is_empty() { return Ok(registry) } else { sync::data_dir(data_dir)? };
+    let dir = if unknown.is_empty() { return Ok(registry) } else { data_dir(asked)? };
     if !Store::stands(&dir) {
         return Ok(registry);
     }

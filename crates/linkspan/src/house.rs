@@ -6,7 +6,7 @@ use linkspan_app::{App, LocalFiles, Mode, Settings, secrets::VaultServer};
 use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::Store;
 
-use crate::{ends, sync};
+use crate::{ends, settings};
 
 /// An open data dir.
 pub struct House {
@@ -17,7 +17,7 @@ pub struct House {
 impl House {
     /// For a person's own command: as the data dir's owner, or through the one that it has.
     pub async fn open(asked: Option<&PathBuf>, context: Context) -> Result<Self> {
-        let store = Store::open(&sync::data_dir(asked)?, &context).await?;
+        let store = Store::open(&settings::data_dir(asked)?, &context).await?;
         Self::on(store, context, Mode::Development, LocalFiles::Anywhere).await
     }
     pub async fn on(store: Store, context: Context, mode: Mode, files: LocalFiles) -> Result<Self> {

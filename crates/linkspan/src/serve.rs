@@ -18,7 +18,7 @@ use crate::{
     cli::{Common, Serve},
     errors::Exit,
     house::House,
-    interrupt, sync,
+    interrupt, settings,
     terminal::Terminal,
 };
 
@@ -31,7 +31,7 @@ pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<
     let mode = mode(address.ip());
     keys(mode)?;
     let stop = interrupt::listen(terminal.clone())?;
-    let dir = sync::data_dir(common.data_dir.as_ref())?;
+    let dir = settings::data_dir(common.data_dir.as_ref())?;
     let store = own(&dir, &context).await?;
     let house = House::on(store, context, mode, files(&dir)?).await?;
     let door = Door::new(house.app.clone());

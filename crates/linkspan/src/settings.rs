@@ -96,6 +96,22 @@ impl Settings<'_> {
     }
 }
 
+/// Where this user's positions, runs and logs are.
+pub fn data_dir(asked: Option<&PathBuf>) -> Result<PathBuf> {
+    if let Some(dir) = asked {
+        return Ok(dir.clone());
+    }
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("XDG_DATA_HOME")
+        .filter(|d| d.is_absolute())
+        .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("linkspan"))
+        .ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "there is no place for the data dir: HOME is not set")
+                .fix("give one: --data-dir DIR, or set LINKSPAN_DATA_DIR")
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, FromArgMatches};

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use linkspan_app::run::{self, Claimed, Consent, Job, Prepared, Report, unless_stopped};
-use linkspan_core::{Context, Error, ErrorKind, Result, Stop};
+use linkspan_core::{Context, Result, Stop};
 use linkspan_store::Store;
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::{
     interrupt, job,
     progress::Progress,
     report,
+    settings::data_dir,
     terminal::Terminal,
 };
 
@@ -148,22 +149,6 @@ impl Mover {
         }
         exit
     }
-}
-
-/// Where this user's positions, runs and logs are.
-pub fn data_dir(asked: Option<&PathBuf>) -> Result<PathBuf> {
-    if let Some(dir) = asked {
-        return Ok(dir.clone());
-    }
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("XDG_DATA_HOME")
-        .filter(|d| d.is_absolute())
-        .or_else(|| set("HOME").map(|home| home.join(".local/share")))
-        .map(|base| base.join("linkspan"))
-        .ok_or_else(|| {
-            Error::new(ErrorKind::ConfigInvalid, "there is no place for the data dir: HOME is not set")
-                .fix("give one: --data-dir DIR, or set LINKSPAN_DATA_DIR")
-        })
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::{
     One, TypeShown,
     fetch::{self, Fetched},
-    kept::{self, KIND, Kept, TEXT, Text, VERSIONS, Version, text_name},
     shown_kept,
 };
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
     caller::CallContext,
     commit::once_more,
     connectors::{self, Connector},
+    manifests::{self, KIND, Kept, TEXT, Text, VERSIONS, Version, text_name},
     operation::{Nothing, Reply},
 };
 
@@ -101,7 +101,7 @@ fn name(app: &App, asked: &Add, fetched: &Fetched) -> Result<String> {
 
 async fn add_once(app: &App, context: &CallContext, asked: &Add, fetched: &Fetched, entry: Entry, name: &str) -> Result<Reply<Added>> {
     let now = app.now_ms();
-    let stands = kept::find(&app.store, &context.project, name).await?;
+    let stands = manifests::find(&app.store, &context.project, name).await?;
     let digest = blake3::hash(fetched.text.as_bytes()).to_hex().to_string();
     let mut versions = stands.as_ref().map_or_else(Vec::new, |(_, kept)| kept.versions.clone());
     let title = asked.title.clone().or_else(|| stands.as_ref().map(|(_, k)| k.title.clone())).unwrap_or_else(|| entry::title_of(name));
@@ -147,7 +147,7 @@ pub(super) async fn remove(app: Arc<App>, context: CallContext, one: One) -> Res
     if app.registry.named(&one.name, ErrorKind::NotFound).is_ok() {
         return Err(Error::new(ErrorKind::Conflict, "this type is part of the program").with("type", one.name));
     }
-    let found = kept::find(&app.store, &context.project, &one.name).await?;
+    let found = manifests::find(&app.store, &context.project, &one.name).await?;
     let (document, kept) = found.ok_or_else(|| nothing(&one.name))?;
     context.check_version(document.version)?;
     let name = document.name.clone().unwrap_or_default();
@@ -207,11 +207,11 @@ pub(super) struct TextShown {
 }
 
 pub(super) async fn manifest(app: Arc<App>, context: CallContext, which: WhichText) -> Result<Reply<TextShown>> {
-    let found = kept::find(&app.store, &context.project, &which.name).await?;
+    let found = manifests::find(&app.store, &context.project, &which.name).await?;
     let (document, kept) = found.ok_or_else(|| nothing(&which.name))?;
     let name = document.name.unwrap_or_default();
     let version = which.number.map_or_else(|| kept.newest().map(|v| v.number), Ok)?;
-    let manifest = kept::text(&app.store, &context.project, &name, version).await?;
+    let manifest = manifests::text(&app.store, &context.project, &name, version).await?;
     Ok(Reply::ok(TextShown { name, version, manifest }))
 }
 

@@ -8,8 +8,6 @@ use linkspan_core::{Body, Error, ErrorKind, Result, mask_url};
 
 use crate::app::App;
 
-/// The public registry; `LINKSPAN_MANIFEST_REGISTRY` names another one of the same layout.
-pub const REGISTRY: &str = "https://connectors.airbyte.com/files";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A text with what it is called and where it came from.

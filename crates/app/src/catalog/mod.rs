@@ -3,7 +3,6 @@
 
 mod add;
 mod fetch;
-mod kept;
 
 use std::sync::Arc;
 
@@ -12,17 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::{
-    add::from_file,
-    fetch::{REGISTRY, name_of_path},
-    kept::{Types, Version, kept_type},
-};
+pub use self::{add::from_file, fetch::name_of_path};
 use crate::{
     app::App,
     caller::{Access, CallContext, Scope},
+    manifests::{self, Kept, Version},
     operation::{Nothing, Operation, Reply},
+    registry::direction_of,
 };
-use kept::Kept;
 
 pub fn operations() -> Vec<Operation> {
     let (read, write) = (Access::Scoped(Scope::CatalogRead), Access::Scoped(Scope::CatalogWrite));
@@ -158,15 +154,6 @@ pub fn shown(t: &ConnectorType, detail: Detail) -> TypeShown {
     }
 }
 
-/// The direction of a type that has only one; a type that can be both takes it when a connector is made.
-pub fn direction_of(t: &ConnectorType) -> Option<&'static str> {
-    match (t.has_role(Role::Source) || t.has_role(Role::Webhooks), t.has_role(Role::Destination)) {
-        (true, false) => Some("inbound"),
-        (false, true) => Some("outbound"),
-        _ => None,
-    }
-}
-
 pub fn role_word(role: Role) -> &'static str {
     match role {
         Role::Source => "source",
@@ -187,7 +174,7 @@ fn shown_kept(name: &str, kept: &Kept) -> TypeShown {
 
 async fn list(app: Arc<App>, context: CallContext, _: Nothing) -> Result<Reply<Catalog>> {
     let mut types: Vec<TypeShown> = app.registry.types().iter().map(|t| shown(t, Detail::Listed)).collect();
-    for (name, kept) in kept::all(&app.store, &context.project).await? {
+    for (name, kept) in manifests::all(&app.store, &context.project).await? {
         types.push(TypeShown { manifest: Some(manifest_of(&kept)), ..shown(&kept.described(&name), Detail::Listed) });
     }
     Ok(Reply::ok(Catalog { types }))
@@ -198,7 +185,7 @@ async fn show(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Typ
         Ok(kind) => return Ok(Reply::ok(shown(kind, Detail::Whole))),
         Err(e) => e,
     };
-    let Some((document, kept)) = kept::find(&app.store, &context.project, &one.name).await? else { return Err(unknown) };
+    let Some((document, kept)) = manifests::find(&app.store, &context.project, &one.name).await? else { return Err(unknown) };
     let name = document.name.unwrap_or_default();
     Ok(Reply::ok(shown_kept(&name, &kept)).version(document.version))
 }

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     app::App,
     caller::{CallContext, Reach, Scope},
-    catalog::direction_of,
     commit::once_more,
     operation::{Patch, Reply},
+    registry::direction_of,
     secrets::{Reference, Sealing},
 };
 

@@ -12,19 +12,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::app::App;
-
-pub(super) const KIND: &str = "manifest";
-pub(super) const TEXT: &str = "manifest_text";
+pub(crate) const KIND: &str = "manifest";
+pub(crate) const TEXT: &str = "manifest_text";
 /// Texts of earlier versions that stay.
-pub(super) const VERSIONS: usize = 10;
+pub(crate) const VERSIONS: usize = 10;
 /// Types that stay open in memory.
 const OPEN: usize = 256;
 const PAGE: u32 = 1000;
+/// The public registry; `LINKSPAN_MANIFEST_REGISTRY` names another one of the same layout.
+pub const REGISTRY: &str = "https://connectors.airbyte.com/files";
 
 /// One manifest of the catalog; its name is the document's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     pub title: String,
     pub config_schema: Value,
     pub streams: Vec<String>,
@@ -51,16 +51,16 @@ pub struct Version {
 
 /// What a version's text is stored in.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Text {
+pub(crate) struct Text {
     pub text: String,
 }
 
 impl Kept {
-    pub(super) fn new(title: String, entry: Entry, versions: Vec<Version>) -> Self {
+    pub(crate) fn new(title: String, entry: Entry, versions: Vec<Version>) -> Self {
         let Entry { config_schema, streams, docs_url, language } = entry;
         Self { title, config_schema, streams, docs_url, language, versions }
     }
-    pub(super) fn newest(&self) -> Result<&Version> {
+    pub(crate) fn newest(&self) -> Result<&Version> {
         self.versions.last().ok_or_else(|| Error::new(ErrorKind::DataInvalid, "a manifest of the catalog has no version"))
     }
     fn entry(&self) -> Entry {
@@ -72,16 +72,16 @@ impl Kept {
         }
     }
     /// The type as lists and forms need it, and as connectors are opened when its text is there.
-    pub(super) fn connector_type(&self, name: &str, text: Arc<str>) -> ConnectorType {
+    pub(crate) fn connector_type(&self, name: &str, text: Arc<str>) -> ConnectorType {
         entry::connector_type(name.to_owned(), self.title.clone(), &self.entry(), move || text.clone())
     }
     /// The type as it is shown: it opens nothing.
-    pub(super) fn described(&self, name: &str) -> ConnectorType {
+    pub(crate) fn described(&self, name: &str) -> ConnectorType {
         self.connector_type(name, Arc::from(""))
     }
 }
 
-pub(super) fn text_name(name: &str, number: u64) -> String {
+pub(crate) fn text_name(name: &str, number: u64) -> String {
     format!("{name}@{number}")
 }
 
@@ -90,11 +90,11 @@ pub(super) fn text_name(name: &str, number: u64) -> String {
 pub struct Types(Mutex<HashMap<(String, String), (String, ConnectorType)>>);
 
 impl Types {
-    fn get(&self, key: &(String, String), digest: &str) -> Option<ConnectorType> {
+    pub(crate) fn get(&self, key: &(String, String), digest: &str) -> Option<ConnectorType> {
         let types = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         types.get(key).filter(|(made_from, _)| made_from == digest).map(|(_, kind)| kind.clone())
     }
-    fn put(&self, key: (String, String), digest: String, kind: ConnectorType) {
+    pub(crate) fn put(&self, key: (String, String), digest: String, kind: ConnectorType) {
         let mut types = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if types.len() >= OPEN {
             types.clear();
@@ -104,7 +104,7 @@ impl Types {
 }
 
 /// A project's manifest by name, also by what its author calls it (`source-orders` for `orders`).
-pub(super) async fn find(store: &Store, project: &str, name: &str) -> Result<Option<(Document, Kept)>> {
+pub(crate) async fn find(store: &Store, project: &str, name: &str) -> Result<Option<(Document, Kept)>> {
     let found = match store.document(KIND, project, name).await? {
         Some(found) => Some(found),
         None => match entry::type_name(name) {
@@ -116,7 +116,7 @@ pub(super) async fn find(store: &Store, project: &str, name: &str) -> Result<Opt
 }
 
 /// All of a project, by name.
-pub(super) async fn all(store: &Store, project: &str) -> Result<Vec<(String, Kept)>> {
+pub(crate) async fn all(store: &Store, project: &str) -> Result<Vec<(String, Kept)>> {
     let mut filter = DocumentFilter { limit: Some(PAGE), ..DocumentFilter::of(KIND, project) };
     let mut all = Vec::new();
     loop {
@@ -134,7 +134,7 @@ pub(super) async fn all(store: &Store, project: &str) -> Result<Vec<(String, Kep
 }
 
 /// A version's text.
-pub(super) async fn text(store: &Store, project: &str, name: &str, number: u64) -> Result<String> {
+pub(crate) async fn text(store: &Store, project: &str, name: &str, number: u64) -> Result<String> {
     let found = store.document(TEXT, project, &text_name(name, number)).await?;
     let document = found.ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "this version of the manifest is no longer kept")
@@ -151,27 +151,8 @@ pub async fn kept_type(store: &Store, project: &str, name: &str) -> Result<Optio
     ready(store, &document, &kept).await.map(Some)
 }
 
-async fn ready(store: &Store, document: &Document, kept: &Kept) -> Result<ConnectorType> {
+pub(crate) async fn ready(store: &Store, document: &Document, kept: &Kept) -> Result<ConnectorType> {
     let name = document.name.clone().unwrap_or_default();
     let text = text(store, &document.project, &name, kept.newest()?.number).await?;
     Ok(kept.connector_type(&name, text.into()))
-}
-
-impl App {
-    /// A type by name: of the binary, else of the project's own manifests. `otherwise` when there is none.
-    pub async fn kind(&self, project: &str, name: &str, otherwise: ErrorKind) -> Result<ConnectorType> {
-        let unknown = match self.registry.named(name, otherwise) {
-            Ok(kind) => return Ok(kind.clone()),
-            Err(e) => e,
-        };
-        let Some((document, kept)) = find(&self.store, project, name).await? else { return Err(unknown) };
-        let key = (project.to_owned(), document.name.clone().unwrap_or_default());
-        let digest = kept.newest()?.digest.clone();
-        if let Some(kind) = self.manifests.get(&key, &digest) {
-            return Ok(kind);
-        }
-        let kind = ready(&self.store, &document, &kept).await?;
-        self.manifests.put(key, digest, kind.clone());
-        Ok(kind)
-    }
 }
