@@ -52,7 +52,11 @@ pub(crate) fn store(what: &'static str, path: &str, e: StoreError) -> Error {
     let ours = ours(&e);
     if let Some(refused) = ours.filter(|e| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid)) {
         let error = Error::new(refused.kind(), refused.message().to_owned()).with("path", path);
-        return refused.context().iter().fold(error, |error, (key, value)| error.with(key, value)).fix(refused.suggested_fix().unwrap_or(REFUSED_FIX).to_owned());
+        return refused
+            .context()
+            .iter()
+            .fold(error, |error, (key, value)| error.with(key, value))
+            .fix(refused.suggested_fix().unwrap_or(REFUSED_FIX).to_owned());
     }
     let late = ours.is_some_and(|e| e.kind() == ErrorKind::Timeout);
     let text = chain(&e);

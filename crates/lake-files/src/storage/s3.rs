@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use linkspan_core::{Error, ErrorKind, Http, Result};
 use object_store::{
-    BackoffConfig, Error as StoreError, GetOptions, GetRange, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload, RetryConfig,
+    BackoffConfig, Error as StoreError, GetOptions, GetRange, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder},
     multipart::{MultipartStore, PartId},
     path::Path,
