@@ -50,6 +50,10 @@ fn plain(root: &Value, schema: &Value, depth: usize) -> Value {
             }
         }
     }
+    if out.get("type").is_some_and(|kind| kind == "string") {
+        // A platform guesses by names such as `key`; the type knows.
+        out.entry("airbyte_secret").or_insert(false.into());
+    }
     out.into()
 }
 
@@ -215,6 +219,7 @@ mod tests {
         let fields = &form["properties"];
         assert_eq!((&fields["token"]["airbyte_secret"], &fields["token"]["type"]), (&json!(true), &json!("string")));
         assert_eq!(fields["url"]["airbyte_secret"], true, "{form:#}");
+        assert_eq!(fields["login"]["properties"]["user"]["airbyte_secret"], false, "{form:#}");
         assert_eq!((&fields["mode"]["type"], &fields["mode"]["enum"]), (&json!("string"), &json!(["slow", "fast"])), "{form:#}");
         assert_eq!(fields["login"]["properties"]["password"]["airbyte_secret"], true, "{form:#}");
         assert_eq!((&form["required"], &form["additionalProperties"]), (&json!(["token"]), &json!(true)));
