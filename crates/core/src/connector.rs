@@ -94,8 +94,13 @@ impl ConnectorType {
             schema: Arc::new(|| schemars::schema_for!(C).to_value()),
             maker: Maker::House,
             open: Arc::new(move |value, ctx| {
-                let config =
-                    serde_json::from_value::<C>(value).map_err(|e| config_error(&name, &schemars::schema_for!(C).to_value(), &e))?;
+                let config = C::deserialize(&value).map_err(|e| {
+                    let error = config_error(&name, &schemars::schema_for!(C).to_value(), &e);
+                    match at_fault::<C>(&value, &e) {
+                        Some(field) if !error.context().iter().any(|(k, _)| *k == "field") => error.with("field", field),
+                        _ => error,
+                    }
+                })?;
                 Ok(Arc::new(open(config, ctx)?) as Arc<dyn Connector>)
             }),
         }
@@ -165,6 +170,18 @@ fn holds_secret(root: &Value, schema: &Value, depth: usize) -> bool {
         Value::Array(all) => all.iter().any(|inner| holds_secret(root, inner, depth + 1)),
         _ => false,
     }
+}
+
+/// The field whose value is wrong, which serde does not say: without it the complaint is another.
+fn at_fault<'a, C: DeserializeOwned>(config: &'a Value, complaint: &serde_json::Error) -> Option<&'a str> {
+    let complaint = complaint.to_string();
+    let fields = config.as_object()?;
+    let is_at_fault = |name: &&String| {
+        let without: serde_json::Map<String, Value> =
+            fields.iter().filter(|(k, _)| k != name).map(|(k, v)| (k.clone(), v.clone())).collect();
+        C::deserialize(&Value::Object(without)).err().is_none_or(|e| e.to_string() != complaint)
+    };
+    fields.keys().find(is_at_fault).map(String::as_str)
 }
 
 fn config_error(name: &str, schema: &Value, e: &serde_json::Error) -> Error {
@@ -256,6 +273,15 @@ mod tests {
         let e = acme().open(json!({"api_kee": "canary"}), Context::real()).err().unwrap();
         assert_eq!((e.kind(), e.suggested_fix()), (ErrorKind::ConfigInvalid, Some("did you mean \"api_key\"?")));
         assert!(!format!("{e:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_field_with_a_wrong_value_is_named_and_the_value_is_not_shown() {
+        for wrong in [json!({"login": {"user": 7, "token": "t"}, "url": "x://u:canary@h"}), json!({"api_key": null, "login": "canary"})] {
+            let e = acme().open(wrong, Context::real()).err().unwrap();
+            assert!(e.context().iter().any(|(k, v)| *k == "field" && v == "login"), "{e:?}");
+            assert!(!format!("{e:?}").contains("canary"), "{e:?}");
+        }
     }
 
     #[test]

@@ -190,12 +190,12 @@ fn a_wrong_url_is_refused_before_anything_is_called() {
 fn wrong_fields_are_refused_with_their_place_in_the_file() {
     let project = "connectors:\n  shop:\n    type: mysql\n    config:\n      host: 127.0.0.1\n      user: u\n      password: canary-wr0ng\n      database: d\n      EXTRA\n  there:\n    type: sqlite\n    config: {path: ./out.db}\nconnections:\n  c:\n    from: shop\n    to: there\n    streams: [d.t]\n";
     for (extra, words) in [
-        ("port: many", &["u16", "p.yaml"][..]),
-        ("port: 99999", &["u16"]),
+        ("port: many", &["field: port", "u16", "p.yaml:9:7"][..]),
+        ("port: 99999", &["field: port"]),
         ("hots: x", &["hots", "host"]),
-        ("slices: -1", &["u16"]),
-        ("odd_dates: sometimes", &["`null`", "`fail`"]),
-        ("sslmode: on-sundays", &["`verify-full`"]),
+        ("slices: -1", &["field: slices"]),
+        ("odd_dates: sometimes", &["field: odd_dates", "`null`"]),
+        ("sslmode: on-sundays", &["field: sslmode", "`verify-full`"]),
         ("url: mysql://u@h/d", &["url", "host"]),
     ] {
         let place = Place::new();
