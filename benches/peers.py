@@ -1,4 +1,4 @@
-"""The peers of benches/run.py, each as its own documentation shows it. usage: peers.py CASE; reads SRC, DST, TABLE, OUT, CSV."""
+"""The peers of benches/run.py and benches/mysql.py, each as its own documentation shows it. usage: peers.py CASE; reads SRC, DST, TABLE, OUT, CSV."""
 import glob, os, sys
 
 SRC, DST, TABLE, OUT, CSV = (os.environ.get(k, "") for k in ("SRC", "DST", "TABLE", "OUT", "CSV"))
@@ -45,6 +45,28 @@ def adbc_pg():
         read.execute(QUERY)
         write.adbc_ingest(TABLE, read.fetch_record_batch(), mode="create")
         b.commit()
+
+
+def duckdb_mysql_parquet():
+    """SRC is a URL; the extension wants words."""
+    import duckdb as d
+    from urllib.parse import unquote, urlsplit
+    import duckdb_extension_mysql_scanner as e
+    ext = glob.glob(os.path.join(list(e.__path__)[0], "extensions", "*", "*.duckdb_extension"))[0]
+    c, u = d.connect(config={"allow_unsigned_extensions": True}), urlsplit(SRC)
+    c.execute(f"LOAD '{ext}'")
+    words = f"host={u.hostname} port={u.port} user={unquote(u.username)} password={unquote(u.password or '')} database={u.path[1:]}"
+    c.execute(f"ATTACH '{words}' AS my (TYPE mysql, READ_ONLY)")
+    c.execute(f"COPY (SELECT * FROM my.{TABLE}) TO '{OUT}/o.parquet' (FORMAT parquet, COMPRESSION zstd)")
+
+
+def dlt_mysql_parquet():
+    os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+    import dlt
+    from dlt.sources.sql_database import sql_table
+    table = sql_table(credentials=SRC.replace("mysql:", "mysql+pymysql:"), table=TABLE, backend="pyarrow", reflection_level="full")
+    pipeline = dlt.pipeline("bench", destination=dlt.destinations.filesystem("file://" + OUT + "/o"), dataset_name="public", pipelines_dir=OUT + "/.dlt")
+    pipeline.run(table, write_disposition="replace", loader_file_format="parquet").raise_on_failed_jobs()
 
 
 def connectorx_parquet():

@@ -6,7 +6,9 @@
 --python names a Python that has duckdb, duckdb-extension-postgres-scanner, pyarrow, adbc-driver-postgresql and connectorx; peers that are
 missing are left out and said so. The server must be on this machine: its CPU is read from /proc. Machines are noisy: quote CPU per row and
 ratios inside one run, never wall times of two runs."""
-import argparse, json, os, re, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, re, shutil, subprocess, sys, tempfile
+
+from harness import measure, medians, parquet_rows, say, table
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -23,7 +25,6 @@ BIN = os.path.abspath(A.linkspan)
 BASE = A.postgres.rsplit("/", 1)[0]
 SRC, DST = BASE + "/linkspan_bench_src", BASE + "/linkspan_bench_dst"
 WORK = tempfile.mkdtemp(prefix="linkspan-bench-")
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def sql(url, text):
@@ -53,19 +54,6 @@ def postmaster():
     return parent
 
 
-def server_cpu(pid):
-    """Seconds of the whole server: the postmaster with its reaped children, and the children that live."""
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    total = sum(map(int, fields[11:15]))
-    for child in open(f"/proc/{pid}/task/{pid}/children").read().split():
-        try:
-            f = open(f"/proc/{child}/stat").read().rsplit(")", 1)[1].split()
-            total += int(f[11]) + int(f[12])
-        except OSError:
-            pass
-    return total / TICK
-
-
 CSV = os.path.join(tempfile.gettempdir(), "linkspan-bench-input", "lineitem.csv")
 DATA = '--data-dir "$OUT/data"'
 DDL = 'psql "$DST" -qXc "create table lineitem (l_id bigint not null,l_orderkey bigint not null,l_partkey int not null,l_linenumber smallint not null,l_quantity numeric(12,2) not null,l_extendedprice numeric(15,2) not null,l_discount double precision,l_tax numeric(6,4),l_returnflag text not null,l_shipdate date not null,l_committs timestamptz not null,l_receiptts timestamp,l_gift boolean not null,l_uid uuid not null,l_comment text,l_attrs jsonb)"'
@@ -92,12 +80,6 @@ CASES = {n: c for n, c in CASES.items() if c}
 NAMES = [n for n in CASES if not A.cases or any(re.fullmatch(p, n) for p in A.cases)]
 
 
-def parquet_rows(folder):
-    code = f"import glob,pyarrow.parquet as q\nprint(sum(q.read_metadata(f).num_rows for f in glob.glob('{folder}/**/*.parquet', recursive=True)))"
-    done = subprocess.run([A.python, "-c", code], capture_output=True, text=True)
-    return int(done.stdout.strip() or -1)
-
-
 def run(name, env):
     command, check, setup = CASES[name]
     shutil.rmtree(env["OUT"], ignore_errors=True)
@@ -108,49 +90,10 @@ def run(name, env):
         subprocess.run('psql "$SRC" -qXc "COPY lineitem TO STDOUT (FORMAT binary)" | psql "$DST" -qXc "COPY lineitem FROM STDIN (FORMAT binary)" -c "alter table lineitem add primary key (l_id)"; psql "$DST" -qXc "vacuum analyze lineitem" -c checkpoint', shell=True, env=env, check=True)
     elif setup:
         subprocess.run(setup, shell=True, env=env, check=True)
-    server, start = server_cpu(PM), time.monotonic()
-    child = subprocess.Popen(["bash", "-c", command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak = watch_memory(child.pid)
-    err = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.monotonic() - start
-    time.sleep(0.2)
-    got = {"parquet": lambda: parquet_rows(env["OUT"]), "pg": lambda: int(sql(DST, "select count(*) from lineitem"))}.get(check, lambda: A.rows)() if status == 0 else -1
-    return {"ok": status == 0 and got == A.rows, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "server": server_cpu(PM) - server, "rss": peak(), "err": err.decode()[-400:], "got": got}
+    x = measure(command, env, PM)
+    got = {"parquet": lambda: parquet_rows(A.python, env["OUT"]), "pg": lambda: int(sql(DST, "select count(*) from lineitem"))}.get(check, lambda: A.rows)() if x["ok"] else -1
+    return x | {"ok": x["ok"] and got == A.rows, "got": got}
 
-
-def watch_memory(pid):
-    """Peak memory of the largest process of the command, by polling: rusage of bash would hide its children's."""
-    import threading
-    peak, done = [0], threading.Event()
-
-    def poll():
-        while not done.wait(0.02):
-            for p in tree(pid):
-                try:
-                    for line in open(f"/proc/{p}/status"):
-                        if line.startswith("VmHWM:"):
-                            peak[0] = max(peak[0], int(line.split()[1]) / 1024)
-                except OSError:
-                    pass
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-
-    def stop():
-        done.set(); thread.join()
-        return peak[0]
-    return stop
-
-
-def tree(pid):
-    out = [pid]
-    try:
-        for child in open(f"/proc/{pid}/task/{pid}/children").read().split():
-            out += tree(int(child))
-    except OSError:
-        pass
-    return out
 
 
 ensure_tables()
@@ -161,19 +104,13 @@ for repeat in range(A.repeat):
         env = {**os.environ, "SRC": SRC, "DST": DST, "OUT": os.path.join(WORK, name), "BIN": BIN, "CSV": CSV, "TABLE": "lineitem"}
         x = run(name, env)
         shutil.rmtree(env["OUT"], ignore_errors=True)
-        print(f"{repeat} {name:24} {'ok ' if x['ok'] else 'BAD'} {x['wall']:6.2f} s  cpu {x['cpu']:6.2f}  server {x['server']:6.2f}  rss {x['rss']:5.0f} MB", file=sys.stderr, flush=True)
+        say(repeat, name, x)
         if x["ok"]:
             results[name].append(x)
-        else:
-            print("   ", x["got"], x["err"].replace("\n", "\n    "), file=sys.stderr)
 
-medians = {n: {k: statistics.median(x[k] for x in xs) for k in ("wall", "cpu", "server", "rss")} | {"runs": len(xs)} for n, xs in results.items() if xs}
+found = medians(results)
 FLOOR = {"parquet": "floor_copy_binary", "pg": "floor_pg_pipe", "csv": "csv_duckdb"}
-print(f"| case | runs | wall s | client us/row | client + server us/row | total CPU x floor | wall x floor | peak MB |\n|---|---|---|---|---|---|---|---|")
-for n, m in medians.items():
-    floor = medians.get(FLOOR.get(n.split("_")[0], n), m)
-    us = 1e6 / A.rows
-    print(f"| {n} | {m['runs']} | {m['wall']:.2f} | {m['cpu'] * us:.2f} | {(m['cpu'] + m['server']) * us:.2f} | {(m['cpu'] + m['server']) / (floor['cpu'] + floor['server']):.2f} | {m['wall'] / floor['wall']:.2f} | {m['rss']:.0f} |")
+table(found, A.rows, lambda name: FLOOR.get(name.split("_")[0], name))
 if A.json:
-    json.dump(medians, open(A.json, "w"), indent=1)
+    json.dump(found, open(A.json, "w"), indent=1)
 shutil.rmtree(WORK, ignore_errors=True)

@@ -30,6 +30,7 @@ mod page;
 mod page_text;
 mod partition;
 mod path;
+pub mod program;
 pub mod protocol;
 pub mod python;
 mod read;

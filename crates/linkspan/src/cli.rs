@@ -84,6 +84,9 @@ pub enum Verb {
     /// Run a low-code manifest as an Airbyte source program: one protocol message a line.
     #[command(subcommand, after_help = MANIFEST_EXAMPLES)]
     Manifest(Manifest),
+    /// Run a connector type as a program that speaks the Airbyte protocol: one message a line.
+    #[command(subcommand, after_help = crate::airbyte::EXAMPLES)]
+    Airbyte(crate::airbyte::Airbyte),
     /// About project files.
     #[command(subcommand)]
     Project(Project),

@@ -113,6 +113,13 @@ impl<W: Write> Lines<W> {
         self.flush()
     }
 
+    /// One state for all streams, `global` being its body, with the number of all records since the last one.
+    pub fn global(&mut self, global: Value) -> Result<()> {
+        let count = self.counts.drain().map(|(_, n)| n).sum::<u64>() as f64;
+        self.message("STATE", "state", json!({"type": "GLOBAL", "global": global, "sourceStats": {"recordCount": count}}))?;
+        self.flush()
+    }
+
     pub fn log(&mut self, level: Level, text: &str) -> Result<()> {
         let message = self.masked(text);
         self.message("LOG", "log", json!({"level": level, "message": message}))

@@ -16,6 +16,11 @@ use crate::text_file::{Place, TextFiles, check_folder};
 /// What a path to one file ends with.
 const ENDINGS: [&str; 3] = [".jsonl", ".ndjson", ".json"];
 
+/// Rows as JSON objects, one a line: what this type writes.
+pub fn json_lines(rows: &arrow_array::RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+    encode::objects(rows, None, out)
+}
+
 pub fn connector_type() -> ConnectorType {
     let spec = Spec {
         name: "jsonl".into(),

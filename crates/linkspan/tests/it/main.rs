@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod again;
+mod airbyte;
 mod alive;
 mod apply;
 mod basics;
