@@ -89,6 +89,9 @@ fn interrupted(signal: Signal) {
     let back = next.until(&run, RECOVERY, |seen| seen["status"] == "running" || is_over(seen));
     let over = next.until(&run, LONG, is_over);
     assert_eq!(over["status"], "completed", "{back:#}\n{over:#}");
+    if signal == Signal::Kill {
+        assert_eq!(over["attempt"], 2, "it was killed while it ran: {over:#}");
+    }
     drop(next);
     assert_eq!(place.sqlite("data/files/shop.db", "select count(*), count(distinct id) from customers"), format!("{ROWS}|{ROWS}"));
 }
