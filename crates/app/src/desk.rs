@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
-    run::Tally,
+    run::{Sums, Tally, Totals},
     schedule::{Entry, Ticker},
 };
 
@@ -29,6 +29,8 @@ pub struct Desk {
     dispatcher: Mutex<Option<JoinHandle<()>>>,
     closing: AtomicBool,
     wake: Notify,
+    /// What all attempts of this process did.
+    pub totals: Totals,
 }
 
 /// A run that this process carries out.
@@ -80,7 +82,12 @@ impl Desk {
         held(&self.going).insert(going.run, going);
     }
     pub fn ended(&self, run: RunId) {
-        held(&self.going).remove(&run);
+        let mut going = held(&self.going);
+        if let Some(over) = going.remove(&run) {
+            // Under the same lock, so that nobody counts it twice or not at all.
+            self.totals.add(&over.tally());
+        }
+        drop(going);
         self.wake();
     }
     pub fn going(&self, run: RunId) -> Option<Arc<Going>> {
@@ -88,6 +95,13 @@ impl Desk {
     }
     pub fn all_going(&self) -> Vec<Arc<Going>> {
         held(&self.going).values().cloned().collect()
+    }
+    /// What all runs of this process did, those that still go included.
+    pub fn sums(&self) -> Sums {
+        let going = held(&self.going);
+        let mut sums = self.totals.sums();
+        going.values().for_each(|run| sums.count(&run.tally()));
+        sums
     }
     /// Something is to be done: a run waits, or room has become free.
     pub fn wake(&self) {

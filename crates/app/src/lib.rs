@@ -34,6 +34,7 @@ pub mod users;
 pub use app::{App, LocalFiles, Mode, Settings};
 pub use caller::{Access, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope, covers, word};
 pub use commit::{audit_line, once_more};
+pub use linkspan_store::Json;
 pub use moment::{moment, moment_of};
 pub use operation::{Cli, Done, Draft, Face, Nothing, Operation, Patch, Placeholders, Reply, Run, decoded, etag};
 pub use paging::{Cursor, Page, PageOf};

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 use futures::{future::BoxFuture, stream::BoxStream};
 use http::Method;
 use linkspan_core::{Body, Effect, Error, ErrorKind, Result, suggest};
+use linkspan_store::Json;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -54,7 +55,7 @@ pub struct Cli {
     pub positional: &'static [&'static str],
 }
 
-pub type CallFn = dyn Fn(Arc<App>, CallContext, Value) -> BoxFuture<'static, Result<Reply>> + Send + Sync;
+pub type CallFn = dyn Fn(Arc<App>, CallContext, Value) -> BoxFuture<'static, Result<Reply<Json>>> + Send + Sync;
 pub type WatchFn = dyn Fn(Arc<App>, CallContext, Value) -> BoxFuture<'static, Result<BoxStream<'static, Result<Value>>>> + Send + Sync;
 pub type RawFn = dyn Fn(Arc<App>, CallContext, http::Request<Body>) -> BoxFuture<'static, Result<http::Response<Body>>> + Send + Sync;
 
@@ -115,9 +116,15 @@ impl<T> Reply<T> {
 
 impl<T: Serialize> Reply<T> {
     /// The reply as every face hands it on.
-    pub fn encoded(self) -> Result<Reply> {
-        let body =
-            serde_json::to_value(self.body).map_err(|e| Error::new(ErrorKind::Internal, "the answer could not be encoded").because(e))?;
+    pub fn encoded(self) -> Result<Reply<Json>> {
+        Ok(Reply { done: self.done, etag: self.etag, body: Json::of(&self.body)? })
+    }
+}
+
+impl Reply<Json> {
+    /// For faces that look into it.
+    pub fn parsed(self) -> Result<Reply> {
+        let body = self.body.parse().map_err(|e| Error::new(ErrorKind::Internal, "an answer could not be read again").because(e))?;
         Ok(Reply { done: self.done, etag: self.etag, body })
     }
 }
@@ -219,7 +226,11 @@ impl Operation {
         self.access.admit(&context.caller, self.name)
     }
     /// Calls it: rights first, then what is remembered of an `Idempotency-Key`, then the handler.
-    pub async fn call(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<Reply> {
+    pub async fn call(&self, app: Arc<App>, context: CallContext, input: Value) -> Result<Reply> {
+        self.answer(app, context, input).await?.parsed()
+    }
+    /// The same, with the answer as the text that is sent.
+    pub async fn answer(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<Reply<Json>> {
         self.admit(&context)?;
         let Run::Call(run) = &self.run else { return Err(not_a_call(self.name)) };
         context.operation = self.name;
@@ -229,7 +240,7 @@ impl Operation {
         }
     }
     /// A keyed request of a known caller; its own transaction remembers the answer.
-    async fn answered_before(&self, app: &App, context: &mut CallContext, input: &Value) -> Result<Option<Reply>> {
+    async fn answered_before(&self, app: &App, context: &mut CallContext, input: &Value) -> Result<Option<Reply<Json>>> {
         let Some(key) = context.idempotency_key.clone() else { return Ok(None) };
         if self.effect == Effect::Reads || context.caller.kind == CallerKind::Anonymous {
             return Ok(None);
@@ -308,7 +319,7 @@ impl Draft {
         O: Serialize + JsonSchema + 'static,
         F: Future<Output = Result<Reply<O>>> + Send + 'static,
     {
-        let run = move |app: Arc<App>, context: CallContext, input: Value| -> BoxFuture<'static, Result<Reply>> {
+        let run = move |app: Arc<App>, context: CallContext, input: Value| -> BoxFuture<'static, Result<Reply<Json>>> {
             let run = run.clone();
             Box::pin(async move { run(app, context, decoded::<I>(input)?).await?.encoded() })
         };

@@ -9,7 +9,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use linkspan_app::{Done, Reply};
+use linkspan_app::{Done, Json, Reply};
 use linkspan_core::Error;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(15);
 const CLOSED: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// One answer. A reader that already has this version is told so, without the body.
-pub fn reply(reply: Reply, asked: &HeaderMap) -> Response<Body> {
+pub fn reply(reply: Reply<Json>, asked: &HeaderMap) -> Response<Body> {
     let (status, place) = match reply.done {
         Done::Ok => (StatusCode::OK, None),
         Done::Created(at) => (StatusCode::CREATED, Some(at)),
@@ -33,7 +33,7 @@ pub fn reply(reply: Reply, asked: &HeaderMap) -> Response<Body> {
     let mut response = match (seen, status) {
         (true, _) => bare(StatusCode::NOT_MODIFIED),
         (_, StatusCode::NO_CONTENT) => bare(status),
-        _ => json_body(status, &reply.body),
+        _ => json_body(status, reply.body.into_string()),
     };
     put(&mut response, header::ETAG, reply.etag);
     put(&mut response, header::LOCATION, place.filter(|p| !p.is_empty()));
@@ -57,8 +57,8 @@ fn bare(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn json_body(status: StatusCode, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
+fn json_body(status: StatusCode, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -156,7 +156,7 @@ pub fn sealed(mut response: Response<Body>, request_id: &str) -> Response<Body> 
 pub fn broken() -> Response<Body> {
     let body = json!({ "error": { "kind": "internal", "message": "something broke in here", "suggested_fix":
         "please report it with the `x-request-id` of this answer", "context": {} } });
-    json_body(StatusCode::INTERNAL_SERVER_ERROR, &body)
+    json_body(StatusCode::INTERNAL_SERVER_ERROR, body.to_string())
 }
 
 #[cfg(test)]
@@ -175,16 +175,16 @@ mod tests {
     #[tokio::test]
     async fn a_known_version_is_not_sent_again() {
         let asked = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_static("W/\"3\", \"4\""))]);
-        let same = reply(Reply::ok(json!({"a": 1})).version(4), &asked);
+        let same = reply(Reply::ok(json!({"a": 1}).into()).version(4), &asked);
         assert_eq!((same.status(), same.headers()["etag"].to_str().expect("ascii")), (StatusCode::NOT_MODIFIED, "\"4\""));
         assert_eq!(text(same).await, "");
-        assert_eq!(reply(Reply::ok(json!({})).version(5), &asked).status(), 200);
+        assert_eq!(reply(Reply::ok(json!({}).into()).version(5), &asked).status(), 200);
     }
     #[tokio::test]
     async fn made_things_say_where_they_are() {
-        let made = reply(Reply::created("/v1/connectors/1", json!({"id": "1"})), &HeaderMap::new());
+        let made = reply(Reply::created("/v1/connectors/1", json!({"id": "1"}).into()), &HeaderMap::new());
         assert_eq!((made.status(), &made.headers()["location"]), (StatusCode::CREATED, &HeaderValue::from_static("/v1/connectors/1")));
-        let none = reply(Reply { done: Done::Empty, etag: None, body: Value::Null }, &HeaderMap::new());
+        let none = reply(Reply { done: Done::Empty, etag: None, body: Value::Null.into() }, &HeaderMap::new());
         assert_eq!((none.status(), text(none).await.as_str()), (StatusCode::NO_CONTENT, ""));
     }
     #[tokio::test]

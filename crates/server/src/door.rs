@@ -151,7 +151,7 @@ impl Door {
                 let items = row.operation.watch(self.app.clone(), context, input).await?;
                 Ok(answer::flow(items, Flow::asked(&parts.headers), self.halt.subscribe()))
             }
-            _ => Ok(answer::reply(row.operation.call(self.app.clone(), context, input).await?, &parts.headers)),
+            _ => Ok(answer::reply(row.operation.answer(self.app.clone(), context, input).await?, &parts.headers)),
         }
     }
     /// What is asked of every request, also of those that lead nowhere: a decent head, and patience of strangers.

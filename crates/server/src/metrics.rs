@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use linkspan_app::{Access, App, CallContext, Nothing, Operation, Scope};
+use linkspan_app::{
+    Access, App, CallContext, Nothing, Operation, Scope,
+    run::{LATE, Sums},
+};
 use linkspan_core::{Body, Result};
 use schemars::JsonSchema;
 
@@ -37,12 +40,57 @@ async fn scrape(app: Arc<App>, _: CallContext, request: Request<Body>) -> Result
         text.one("linkspan_uptime_seconds", "gauge", "Since this process serves.", seen.since.as_secs_f64());
         seen.meters.tell(&mut text);
     }
+    runs(&app, &mut text).await?;
     store(&app, &mut text);
     process(&mut text);
     let mut response = Response::new(Body::Full(Bytes::from(text.done())));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
+}
+
+/// Sums over all projects: who may scrape this need not see whose they are.
+async fn runs(app: &App, text: &mut Text) -> Result<()> {
+    let sums = app.desk.sums();
+    text.family("linkspan_run_attempts_total", "counter", "Attempts of runs that this process ended, by how.");
+    for (how, count) in &sums.ended {
+        text.sample("linkspan_run_attempts_total", &[("status", how)], *count as f64);
+    }
+    text.family("linkspan_run_errors_total", "counter", "Attempts that failed, by the kind of the error.");
+    for (kind, count) in &sums.errors {
+        text.sample("linkspan_run_errors_total", &[("kind", kind)], *count as f64);
+    }
+    text.family("linkspan_rows_total", "counter", "Rows that runs read, and what became of them.");
+    let rows = [("read", sums.rows_read), ("written", sums.written), ("duplicate", sums.duplicates), ("rejected", sums.rejected)];
+    for (fate, count) in rows {
+        text.sample("linkspan_rows_total", &[("fate", fate)], count as f64);
+    }
+    text.one("linkspan_bytes_read_total", "counter", "Bytes that runs read.", sums.bytes_read as f64);
+    late(&sums, text);
+    text.one("linkspan_runs_active", "gauge", "Runs that this process carries out.", app.desk.all_going().len() as f64);
+    text.one("linkspan_runs_at_once", "gauge", "How many it carries out at most.", app.settings.runs_at_once as f64);
+    queue(app, text).await
+}
+
+fn late(sums: &Sums, text: &mut Text) {
+    const NAME: &str = "linkspan_run_lag_seconds";
+    text.family(NAME, "histogram", "How long after its time an attempt began.");
+    let mut so_far = 0;
+    for (end, count) in LATE.iter().zip(sums.late) {
+        so_far += count;
+        text.sample("linkspan_run_lag_seconds_bucket", &[("le", &end.to_string())], so_far as f64);
+    }
+    text.sample("linkspan_run_lag_seconds_bucket", &[("le", "+Inf")], sums.begun as f64);
+    text.sample("linkspan_run_lag_seconds_sum", &[], sums.late_seconds);
+    text.sample("linkspan_run_lag_seconds_count", &[], sums.begun as f64);
+}
+
+async fn queue(app: &App, text: &mut Text) -> Result<()> {
+    let counts = app.store.count_runs().await?;
+    text.one("linkspan_queue_depth", "gauge", "Runs that wait for their turn or their time.", counts.queued as f64);
+    let waited = counts.first_due_ms.map_or(0, |due| app.now_ms().saturating_sub(due).max(0));
+    text.one("linkspan_queue_oldest_seconds", "gauge", "How long the first of them could have started.", waited as f64 / 1000.0);
+    Ok(())
 }
 
 fn store(app: &App, text: &mut Text) {

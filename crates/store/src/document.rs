@@ -2,12 +2,47 @@
 //! project and a name. What a body means is the app's matter.
 
 use linkspan_core::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 
 /// Entries of this kind stay when the document they are about is deleted.
 pub const AUDIT: &str = "audit";
+
+/// A JSON text. Whoever knows what it is parses it, once; on its way from the database to them nobody does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
+        serde_json::value::to_raw_value(value)
+            .map(Self)
+            .map_err(|e| Error::new(ErrorKind::Internal, "a document could not be encoded").because(e))
+    }
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+    pub fn into_string(self) -> String {
+        Box::<str>::from(self.0).into()
+    }
+    /// As whatever it is. The error quotes nothing of it but what was expected and where.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
+        serde_json::from_str(self.as_str())
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self(RawValue::from_string(value.to_string()).expect("a value's text is JSON"))
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
@@ -25,7 +60,7 @@ pub struct Document {
     /// 1 for a new one; raised by every update.
     pub version: u64,
     /// What was asked for, without secrets.
-    pub body: Value,
+    pub body: Json,
     /// What was seen of it (health, counts): an object that is written without raising the version.
     pub observed: Value,
     /// Whether a sealed secret lies beside it.
@@ -45,7 +80,7 @@ impl Document {
             name: name.map(str::to_owned),
             facet: String::new(),
             version: 1,
-            body,
+            body: body.into(),
             observed: Value::Object(Map::new()),
             has_secret: false,
             created_at_ms: now_ms,
@@ -53,8 +88,8 @@ impl Document {
         }
     }
     /// The body as the kind's own type.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&self.body).map_err(|e| {
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        self.body.parse().map_err(|e| {
             Error::new(ErrorKind::DataInvalid, "the store holds a document that this version cannot read")
                 .with("kind", &self.kind)
                 .with("id", self.id)
@@ -64,8 +99,7 @@ impl Document {
     }
     /// The same document with another body, one version later.
     pub fn revised<T: Serialize>(mut self, body: &T, now_ms: i64) -> Result<Self> {
-        self.body =
-            serde_json::to_value(body).map_err(|e| Error::new(ErrorKind::Internal, "a document could not be encoded").because(e))?;
+        self.body = Json::of(body)?;
         self.version += 1;
         self.updated_at_ms = now_ms;
         Ok(self)
@@ -114,6 +148,16 @@ impl DocumentFilter {
     pub fn of(kind: &str, project: &str) -> Self {
         Self { kind: kind.to_owned(), project: Some(project.to_owned()), ..Self::default() }
     }
+}
+
+/// A page of a project's documents with what a list of them shows beside: all as it stood at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DocumentPage {
+    pub documents: Vec<Document>,
+    /// Who points at them.
+    pub linked: Vec<Linked>,
+    /// How many the whole project has, by facet.
+    pub facets: Vec<(String, u64)>,
 }
 
 /// One line of a history: of the audit trail, of a connector's tests.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     change::{Change, Outcome, Remembered},
-    document::{Document, DocumentFilter, Entry, EntryFilter, Linked, Sealed},
+    document::{Document, DocumentFilter, DocumentPage, Entry, EntryFilter, Linked, Sealed},
     link::unexpected,
     request::{Reply, Request},
     store::Store,
@@ -39,6 +39,14 @@ impl Store {
     pub async fn documents(&self, filter: DocumentFilter) -> Result<Vec<Document>> {
         match self.ask(Request::Documents { filter }).await? {
             Reply::Documents(page) => Ok(page),
+            _ => Err(unexpected()),
+        }
+    }
+    /// A page of one project's documents with who points at them and how many there are in all, in one look at the database. A filter
+    /// without a project matches none.
+    pub async fn page_of_documents(&self, filter: DocumentFilter) -> Result<DocumentPage> {
+        match self.ask(Request::PageOfDocuments { filter }).await? {
+            Reply::PageOfDocuments(page) => Ok(page),
             _ => Err(unexpected()),
         }
     }

@@ -254,3 +254,12 @@ pub struct RunLogRecord {
     pub rejects_dropped: u64,
     pub closed_at_ms: i64,
 }
+
+/// The runs that are not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCounts {
+    pub queued: u64,
+    pub running: u64,
+    /// Since when the longest-waiting one may start; later than now when all of them wait for a time.
+    pub first_due_ms: Option<i64>,
+}

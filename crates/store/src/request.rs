@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     change::{Change, Outcome, Remembered},
-    document::{Document, DocumentFilter, Entry, EntryFilter, Linked, Sealed},
+    document::{Document, DocumentFilter, DocumentPage, Entry, EntryFilter, Linked, Sealed},
     record::{
-        Attempt, ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord,
-        RunResult, SchemaRecord, WaitingRun,
+        Attempt, ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunCounts, RunFilter, RunId, RunLogRecord,
+        RunRecord, RunResult, SchemaRecord, WaitingRun,
     },
 };
 
@@ -145,6 +145,8 @@ pub enum Request {
     WaitingRuns {
         limit: u32,
     },
+    /// How many runs wait and go.
+    CountRuns,
     /// The latest tick of every connection that ever had one.
     LastTicks,
     SchemaHistory {
@@ -170,6 +172,10 @@ pub enum Request {
         key: String,
     },
     Documents {
+        filter: DocumentFilter,
+    },
+    /// Documents of one project with who points at them and how many there are.
+    PageOfDocuments {
         filter: DocumentFilter,
     },
     CountDocuments {
@@ -210,6 +216,7 @@ impl Request {
                 | Self::Runs { .. }
                 | Self::GetRun { .. }
                 | Self::WaitingRuns { .. }
+                | Self::CountRuns
                 | Self::LastTicks
                 | Self::SchemaHistory { .. }
                 | Self::GetRunLog { .. }
@@ -217,6 +224,7 @@ impl Request {
                 | Self::GetDocument { .. }
                 | Self::FindDocument { .. }
                 | Self::Documents { .. }
+                | Self::PageOfDocuments { .. }
                 | Self::CountDocuments { .. }
                 | Self::Linked { .. }
                 | Self::Sealed { .. }
@@ -240,6 +248,7 @@ pub enum Reply {
     Claimed { fence: u64, started_at_ms: i64 },
     Held(Vec<RunId>),
     Queued(Vec<Queued>),
+    RunCounts(RunCounts),
     Ticks(Vec<(ConnectionId, i64)>),
     Generation(u64),
     Memory { positions: Vec<PositionRecord>, generations: Vec<(StreamName, Generation)>, targets: Vec<(StreamName, Target)>, known: bool },
@@ -249,6 +258,7 @@ pub enum Reply {
     RunLogs(Vec<RunLogRecord>),
     Changed(Outcome),
     Documents(Vec<Document>),
+    PageOfDocuments(DocumentPage),
     Facets(Vec<(String, u64)>),
     Linked(Vec<Linked>),
     Sealed(Vec<(Uuid, Sealed)>),

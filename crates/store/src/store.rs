@@ -17,8 +17,8 @@ use crate::{
     link::{Link, Options, Role, unexpected},
     logs,
     record::{
-        ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunFilter, RunId, RunLogRecord, RunRecord, SchemaRecord,
-        WaitingRun,
+        ConnectionRecord, NewConnection, NewRun, PositionRecord, Queued, ResetOf, RunCounts, RunFilter, RunId, RunLogRecord, RunRecord,
+        SchemaRecord, WaitingRun,
     },
     request::{Reply, Request},
     run_log::{Rejects, RunLog},
@@ -149,6 +149,13 @@ impl Store {
     /// the others failed. Answers those runs as they are now.
     pub async fn sweep(&self) -> Result<Vec<RunRecord>> {
         self.some_runs(Request::Sweep).await
+    }
+    /// How many runs wait and go, in every project.
+    pub async fn count_runs(&self) -> Result<RunCounts> {
+        match self.ask(Request::CountRuns).await? {
+            Reply::RunCounts(counts) => Ok(counts),
+            _ => Err(unexpected()),
+        }
     }
     /// The latest tick that each connection had a run for, in milliseconds since 1970.
     pub async fn last_ticks(&self) -> Result<Vec<(ConnectionId, i64)>> {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 use crate::request::{Reply, Request};
 
 /// Raised when a request or reply changes its meaning: both ends must agree.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 /// A position of ten thousand partitions fits many times.
 const MAX_LINE: u64 = 256 << 20;
 

@@ -81,7 +81,10 @@ fn wrong() -> Error {
 
 async fn whole_installation(app: &App, id: &str, name: &str, kind: CallerKind, project: Option<&str>) -> Result<CallContext> {
     let project = project.unwrap_or(DEFAULT_PROJECT);
-    if app.store.document(projects::KIND, "", project).await?.is_none_or(|d| d.name.as_deref() != Some(project)) {
+    // The default project cannot be deleted: nobody needs to look whether it stands.
+    let known = project == DEFAULT_PROJECT
+        || app.store.document(projects::KIND, "", project).await?.is_some_and(|d| d.name.as_deref() == Some(project));
+    if !known {
         return Err(projects::no_project());
     }
     let caller = Caller { kind, id: id.into(), name: name.into(), role: Some(Role::Admin), reach: Reach::Installation, scopes: None };

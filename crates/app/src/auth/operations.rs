@@ -102,8 +102,10 @@ async fn login(app: Arc<App>, context: CallContext, given: Login) -> Result<Repl
         }
         (found, _) => {
             app.identity.attempts.failed(&name, now);
-            if let Some(document) = found {
-                note(&app, &context, &document, "refused").await?;
+            match found {
+                Some(document) => note(&app, &context, &document, "refused").await?,
+                // As much work as for a known name, so that the time tells nothing; and nothing that stays, so that nobody fills the disk.
+                None => drop(app.store.change(Change::new(now)).await?),
             }
             Err(Error::new(ErrorKind::AuthFailed, "the email or the password is not right")
                 .fix("check both; an admin can set a new password"))

@@ -148,7 +148,7 @@ pub async fn prepare(app: &App, context: &CallContext, new: NewConnector) -> Res
         secret = Some(sealing.sealed);
     }
     edits.push(Edit::Insert { document: document.clone(), links: vec![], secret });
-    let shown = shown_new(app, &document, &connector);
+    let shown = shown_new(app, &document, &connector)?;
     Ok(PreparedConnector { document, connector, edits, shown })
 }
 

@@ -31,16 +31,17 @@ pub const KIND: &str = "connector";
 /// Paths below `/v1/connectors` that are no connectors.
 const RESERVED: [&str; 4] = ["catalog", "bootstrap", "test", "inbound"];
 
-/// A connector as it is stored; its name and direction are the document's name and facet.
+/// A connector as it is stored; its name and direction are the document's name and facet. Who only shows it reads its config as the
+/// text that it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Connector {
+pub struct Connector<C = Map<String, Value>> {
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(default)]
     pub description: Option<String>,
     pub enabled: bool,
     /// Secrets masked, references as they are.
-    pub config: Map<String, Value>,
+    pub config: C,
     /// Secret fields that the type needs and that nobody gave yet.
     #[serde(default)]
     pub missing: Vec<String>,

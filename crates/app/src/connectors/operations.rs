@@ -225,11 +225,11 @@ async fn list(app: Arc<App>, context: CallContext, which: Which) -> Result<Reply
     let at = Cursor::of(which.limit, which.cursor.as_deref())?;
     let facet = which.direction.map(|d| d.as_str().to_owned());
     let filter = DocumentFilter { after: at.seq, facet, limit: Some(at.fetch()), ..DocumentFilter::of(KIND, &context.project) };
-    let page = at.cut(app.store.documents(filter).await?, |d| d.seq);
-    let counts = app.store.count_documents(KIND, &context.project).await?;
-    let count = |direction: &str| counts.iter().find(|(facet, _)| facet == direction).map_or(0, |(_, n)| *n);
-    let connectors = all_shown(&app, &page.items).await?;
+    let found = app.store.page_of_documents(filter).await?;
+    let page = at.cut(found.documents, |d| d.seq);
+    let count = |direction: &str| found.facets.iter().find(|(facet, _)| facet == direction).map_or(0, |(_, n)| *n);
     let (inbound_count, outbound_count) = (count("inbound"), count("outbound"));
+    let connectors = all_shown(&app, &page.items, found.linked)?;
     Ok(Reply::ok(Connectors { connectors, inbound_count, outbound_count, next_cursor: page.next }))
 }
 

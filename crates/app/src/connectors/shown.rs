@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use linkspan_core::{ErrorKind, Result, Role};
-use linkspan_store::{Document, Linked};
+use linkspan_store::{Document, Json, Linked};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -31,7 +31,8 @@ pub struct ConnectorShown {
     pub status: String,
     pub description: Option<String>,
     /// Secrets are masked.
-    pub config: Map<String, Value>,
+    #[schemars(with = "Map<String, Value>")]
+    pub config: Json,
     pub output_schemas: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
@@ -55,48 +56,60 @@ pub struct ConnectorShown {
 }
 
 /// A page of documents with what others know of them.
-pub async fn all_shown(app: &App, documents: &[Document]) -> Result<Vec<ConnectorShown>> {
+pub fn all_shown(app: &App, documents: &[Document], linked: Vec<Linked>) -> Result<Vec<ConnectorShown>> {
     let mut users: HashMap<Uuid, Vec<Linked>> = HashMap::new();
-    for linked in app.store.linked(documents.iter().map(|d| d.id).collect()).await? {
+    for linked in linked {
         users.entry(linked.to).or_default().push(linked);
     }
-    documents.iter().map(|d| Ok(shown(app, d, &d.read()?, users.get(&d.id).map_or(&[], Vec::as_slice)))).collect()
+    documents.iter().map(|d| Ok(shown(app, d, d.read::<Connector<Json>>()?, users.get(&d.id).map_or(&[], Vec::as_slice)))).collect()
 }
 
 pub async fn shown_one(app: &App, document: &Document, connector: &Connector) -> Result<ConnectorShown> {
     let users = app.store.linked(vec![document.id]).await?;
-    Ok(shown(app, document, connector, &users))
+    shown_to(app, document, connector, &users)
 }
 
 /// One that nobody can use yet.
-pub(super) fn shown_new(app: &App, document: &Document, connector: &Connector) -> ConnectorShown {
-    shown(app, document, connector, &[])
+pub(super) fn shown_new(app: &App, document: &Document, connector: &Connector) -> Result<ConnectorShown> {
+    shown_to(app, document, connector, &[])
 }
 
-fn shown(app: &App, document: &Document, connector: &Connector, users: &[Linked]) -> ConnectorShown {
+fn shown_to(app: &App, document: &Document, connector: &Connector, users: &[Linked]) -> Result<ConnectorShown> {
+    let Connector { kind, description, enabled, config, missing, output_schemas, pull } = connector.clone();
+    let config = Json::of(&config)?;
+    Ok(shown(app, document, Connector { kind, description, enabled, config, missing, output_schemas, pull }, users))
+}
+
+fn shown(app: &App, document: &Document, connector: Connector<Json>, users: &[Linked]) -> ConnectorShown {
     let spec = app.registry.named(&connector.kind, ErrorKind::NotFound).ok().map(|t| &t.spec);
     let seen = &document.observed;
     let mut pipelines: Vec<String> = users.iter().filter(|u| u.by_kind == "connection").filter_map(|u| u.by_name.clone()).collect();
     pipelines.dedup();
-    let pull = connector.pull.as_ref();
+    let status = status(document, &connector);
+    let role = role(users, spec.map_or(&[], |s| s.roles.as_slice()));
+    let (mut query, mut vertical, mut entity_type, mut name_column, mut batch_size) = Default::default();
+    if let Some(pull) = connector.pull {
+        (query, vertical, entity_type) = (Some(pull.query), pull.vertical, pull.entity_type);
+        (name_column, batch_size) = (pull.name_column, Some(pull.batch_size));
+    }
     ConnectorShown {
         id: document.id.to_string(),
         name: document.name.clone().unwrap_or_default(),
         type_name: connector.kind.clone(),
-        kind: connector.kind.clone(),
+        kind: connector.kind,
         direction: Some(document.facet.clone()).filter(|d| !d.is_empty()),
-        role: role(users, spec.map_or(&[], |s| s.roles.as_slice())),
+        role,
         is_queryable: spec.is_some_and(|s| s.is_queryable),
         enabled: connector.enabled,
-        status: status(document, connector),
-        description: connector.description.clone(),
-        config: connector.config.clone(),
-        output_schemas: connector.output_schemas.clone(),
-        query: pull.map(|p| p.query.clone()),
-        vertical: pull.and_then(|p| p.vertical.clone()),
-        entity_type: pull.and_then(|p| p.entity_type.clone()),
-        name_column: pull.and_then(|p| p.name_column.clone()),
-        batch_size: pull.map(|p| p.batch_size),
+        status,
+        description: connector.description,
+        config: connector.config,
+        output_schemas: connector.output_schemas,
+        query,
+        vertical,
+        entity_type,
+        name_column,
+        batch_size,
         created_at: moment(document.created_at_ms),
         created_at_ms: document.created_at_ms,
         updated_at: moment(document.updated_at_ms),
@@ -107,7 +120,7 @@ fn shown(app: &App, document: &Document, connector: &Connector, users: &[Linked]
     }
 }
 
-pub(super) fn status(document: &Document, connector: &Connector) -> String {
+pub(super) fn status<C>(document: &Document, connector: &Connector<C>) -> String {
     let seen = &document.observed;
     let known = seen["status"].as_str().unwrap_or("unknown");
     let word = match known {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use linkspan_core::{Error, ErrorKind, MASK, Result, suggest};
-use linkspan_store::{Change, Document, DocumentFilter, Edit};
+use linkspan_store::{Change, Document, DocumentFilter, Edit, Json};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +135,7 @@ async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<S
         revoked_at_ms: None,
         created_by: context.caller.name.clone(),
     };
-    document.body = serde_json::to_value(&key).map_err(|e| Error::new(ErrorKind::Internal, "a key could not be encoded").because(e))?;
+    document.body = Json::of(&key)?;
     let once = |key_text: String| {
         let shown = Shown { key: Some(key_text), ..shown(&document, &key) };
         Reply::created(format!("/v1/keys/{}", document.id), shown)

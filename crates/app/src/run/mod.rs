@@ -6,6 +6,7 @@ mod execute;
 mod job;
 mod report;
 mod tally;
+mod totals;
 mod watch;
 
 pub use endpoint::{Declared, Endpoint, connection_id, derived_name};
@@ -13,4 +14,5 @@ pub use execute::{Claimed, Held, Moved, Prepared, prepare, unless_stopped};
 pub use job::{Consent, Job};
 pub use report::{Line, Report, Verdict, end_word, mode_word, write_word};
 pub use tally::{Counter, Tally, rate};
+pub use totals::{LATE, Sums, Totals};
 pub use watch::Watch;

@@ -29,6 +29,7 @@ pub(super) async fn attempt(app: Arc<App>, record: RunRecord, going: Arc<Going>)
         Ok(claim) => claim,
         Err(e) => return tracing::info!(run = %record.id, error = %e, "the run could not start"),
     };
+    app.desk.totals.begun(late(&record, app.now_ms()));
     let held = Held::new(claim, app.store.clone());
     going.counts(held.tally.clone());
     let (watch, lost) = (held.watch(), held.lost());
@@ -42,7 +43,7 @@ pub(super) async fn attempt(app: Arc<App>, record: RunRecord, going: Arc<Going>)
     if lost.requested() {
         return tracing::warn!(run = %record.id, "the run lost its lease: another process has it");
     }
-    if let Err(e) = write_down(&record, &watch, result, going.why(), policy).await {
+    if let Err(e) = write_down(&app, &record, &watch, result, (going.why(), policy)).await {
         tracing::warn!(run = %record.id, error = %e, "what became of the run could not be written down");
     }
 }
@@ -95,11 +96,25 @@ async fn guarded(
     }
 }
 
-async fn write_down(record: &RunRecord, watch: &Watch, result: Result<Report>, why: Option<Why>, policy: RetryPolicy) -> Result<()> {
+/// How long after its time it begins.
+fn late(record: &RunRecord, now_ms: i64) -> Duration {
+    let due = record.not_before_ms.max(record.queued_at_ms.unwrap_or_default());
+    Duration::from_millis(u64::try_from(now_ms.saturating_sub(due)).unwrap_or(0))
+}
+
+async fn write_down(
+    app: &App,
+    record: &RunRecord,
+    watch: &Watch,
+    result: Result<Report>,
+    (why, policy): (Option<Why>, RetryPolicy),
+) -> Result<()> {
     let seed = record.id.0.as_u64_pair().1;
     let so_far = SoFar { attempt: record.attempt, max_attempts: record.max_attempts, stats: record.stats.as_ref(), policy, seed };
     let next = next(result, why, &so_far);
     tell(watch, &next);
+    let (how, error) = next.counted();
+    app.desk.totals.ended(how, error);
     let Some(claim) = watch.release() else { return Ok(()) };
     match next {
         Next::Over(RunResult { status, stats, error }) => {

@@ -19,6 +19,17 @@ pub(super) enum Next {
     Again { attempt: Attempt, after: Duration, stats: Value, error: Value },
 }
 
+impl Next {
+    /// How the attempt ended and the kind of what it failed with, for those who count.
+    pub(super) fn counted(&self) -> (&'static str, Option<&str>) {
+        let (how, error) = match self {
+            Self::Over(result) => (result.status.as_str(), result.error.as_ref()),
+            Self::Again { error, .. } => ("requeued", Some(error)),
+        };
+        (how, error.and_then(|e| e["kind"].as_str()))
+    }
+}
+
 /// Which attempt it was, and what the earlier ones did.
 pub(super) struct SoFar<'a> {
     pub attempt: u32,

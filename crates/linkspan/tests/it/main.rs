@@ -4,6 +4,7 @@
 
 mod again;
 mod airbyte;
+mod alive;
 mod api;
 mod apply;
 mod basics;

@@ -5,6 +5,7 @@
 mod compat;
 mod desk;
 mod documents;
+mod login;
 mod owasp;
 mod refusals;
 mod rights;

@@ -116,3 +116,25 @@ async fn who_does_not_end_in_time_is_cut() {
     begun.recv().await.unwrap();
     assert_eq!(server.stop().await, Drained::Cut(1));
 }
+
+/// Paused time passes as soon as nobody has anything to do: ten seconds of silence cost none.
+#[tokio::test(start_paused = true)]
+async fn who_trickles_a_head_is_hung_up_on_and_holds_nobody_up() {
+    let server = Server::start(Desk::new().await, Duration::from_secs(5)).await;
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        slow.push(server.say(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nx-slow: ").await);
+    }
+    let said = server.answer(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    let began = tokio::time::Instant::now();
+    for mut stream in slow {
+        // A byte now and then does not buy more time: the head as a whole has its limit.
+        stream.write_all(b"a").await.ok();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.ok();
+        assert!(text.is_empty() || text.starts_with("HTTP/1.1 408 "), "{text}");
+    }
+    assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+    assert_eq!(server.stop().await, Drained::Whole);
+}

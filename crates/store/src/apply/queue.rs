@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     driver::{Param, Sql},
-    record::{Attempt, Queued, RunId, RunRecord, WaitingRun},
+    record::{Attempt, Queued, RunCounts, RunId, RunRecord, WaitingRun},
     request::{LeaseKey, Reply},
 };
 
@@ -129,6 +129,18 @@ pub(super) async fn sweep(sql: &mut dyn Sql) -> Result<Reply> {
 pub(super) async fn waiting(sql: &mut dyn Sql, limit: u32) -> Result<Reply> {
     const WAITING: &str = select!("where status = 'queued' order by not_before, seq limit $1");
     records(sql, WAITING, &[i64::from(limit).into()]).await
+}
+
+pub(super) async fn count(sql: &mut dyn Sql) -> Result<Reply> {
+    const COUNT: &str = "select status, count(*), min(not_before) from runs where status in ('queued', 'running') group by status";
+    let mut counts = RunCounts::default();
+    for row in sql.query(COUNT, &[]).await? {
+        match row.text(0)? {
+            "queued" => (counts.queued, counts.first_due_ms) = (row.count(1)?, Some(row.int(2)?)),
+            _ => counts.running = row.count(1)?,
+        }
+    }
+    Ok(Reply::RunCounts(counts))
 }
 
 pub(super) async fn last_ticks(sql: &mut dyn Sql) -> Result<Reply> {

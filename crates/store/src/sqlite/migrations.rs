@@ -6,8 +6,14 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::session::failed;
 
 /// `MIGRATIONS[n]` brings version `n` to `n + 1`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql"), include_str!("v4.sql"), include_str!("v5.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("v1.sql"),
+    include_str!("v2.sql"),
+    include_str!("v3.sql"),
+    include_str!("v4.sql"),
+    include_str!("v5.sql"),
+    include_str!("v6.sql"),
+];
 
 /// The version that this binary writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

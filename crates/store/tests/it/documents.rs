@@ -3,7 +3,8 @@
 use futures::future::join_all;
 use linkspan_core::ErrorKind;
 use linkspan_store::{
-    AUDIT, Change, Document, DocumentFilter, Edit, EntryFilter, Link, NewEntry, Outcome, Remember, Request, Sealed, SecretEdit, Store,
+    AUDIT, Change, Document, DocumentFilter, DocumentPage, Edit, EntryFilter, Link, NewEntry, Outcome, Remember, Request, Sealed,
+    SecretEdit, Store,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -177,6 +178,9 @@ pub async fn a_deleted_document_takes_its_secret_and_history_but_not_its_audit(d
     assert!(a.has_secret);
     let who = store.linked(vec![a.id, b.id]).await.unwrap();
     assert_eq!((who.len(), who[0].by_name.as_deref(), who[0].role.as_str()), (1, Some("b"), "from"));
+    let page = store.page_of_documents(DocumentFilter::of("connector", "p")).await.unwrap();
+    assert_eq!((page.documents, page.linked, page.facets), (vec![a.clone()], who, vec![(String::new(), 1)]));
+    assert_eq!(store.page_of_documents(DocumentFilter::of("connector", "q")).await.unwrap(), DocumentPage::default());
 
     store.change(Change::new(6).edit(Edit::delete(&a))).await.unwrap();
     store.change(Change::new(6).edit(Edit::delete(&a))).await.unwrap();

@@ -1,0 +1,1 @@
+create index documents_by_facet on documents (kind, project, facet);
