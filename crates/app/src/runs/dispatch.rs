@@ -85,15 +85,24 @@ async fn dispatch(app: Weak<App>) {
 
 /// Starts what may start; answers how long to wait for the next.
 async fn start_waiting(app: &Arc<App>, runs: &mut JoinSet<()>) -> Result<Duration> {
-    let room = app.settings.runs_at_once.saturating_sub(app.desk.all_going().len());
+    let on_desk = app.desk.all_going().len();
+    let mut room = app.settings.runs_at_once.saturating_sub(on_desk);
     if room == 0 {
         return Ok(LOOK);
     }
     let now = app.context.clock.now();
-    for record in app.store.waiting(u32::try_from(room).unwrap_or(u32::MAX)).await? {
+    for record in app.store.waiting(u32::try_from(room + on_desk).unwrap_or(u32::MAX)).await? {
+        // One whose claim is on its way still waits in the store; started again it would run twice under one fence.
+        if app.desk.going(record.id).is_some() {
+            continue;
+        }
+        if room == 0 {
+            break;
+        }
         if let Some(left) = until(now, record.not_before_ms) {
             return Ok(left.min(LOOK));
         }
+        room -= 1;
         let going = Going::new(record.id, record.connection);
         app.desk.begin(going.clone());
         let app = app.clone();

@@ -332,3 +332,33 @@ async fn postgresql_into_the_lake_by_its_url() {
     let text = plant.log(run["id"].as_str().unwrap()).await.iter().map(Value::to_string).collect::<String>();
     assert!(!text.contains("linkspan-Secret_1"), "no password in a log");
 }
+
+/// The dispatcher looks at the queue whenever it is woken, also while the claim of a run that it started is on its way to disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_is_started_once_however_often_the_queue_is_looked_at() {
+    const RUNS: u64 = 16;
+    let plant = Plant::with(Settings { runs_at_once: 8, ..Settings::default() }).await;
+    plant.shop(5).await;
+    let app = plant.rig.app.clone();
+    let storm = tokio::spawn(async move {
+        loop {
+            app.desk.wake();
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut runs = Vec::new();
+    for n in 0..RUNS {
+        let name = format!("c{n}");
+        plant.local("connections.create", json!({"name": name, "from": "shop", "streams": "orders", "dest": format!("copy:t{n}")})).await;
+        runs.push(plant.local("connections.run", json!({"connection": name})).await);
+    }
+    for run in runs {
+        assert_eq!(plant.over(run["id"].as_str().unwrap()).await["status"], "completed");
+    }
+    storm.abort();
+    while !plant.rig.app.desk.all_going().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let sums = plant.rig.app.desk.sums();
+    assert_eq!((sums.begun, sums.ended.get("completed").copied(), sums.written), (RUNS, Some(RUNS), RUNS * 5), "{sums:?}");
+}
