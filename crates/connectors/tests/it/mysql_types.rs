@@ -110,6 +110,23 @@ async fn every_type_arrives_as_it_was_by_append_and_by_merge() {
     }
 }
 
+/// Both servers of the tests keep the case of names, as MySQL does on Linux by default (`lower_case_table_names` 0).
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_differ_only_in_case_are_tables_of_their_own() {
+    for (family, database) in databases().await {
+        let tables = [("Orders", "(1, 'a')", "1"), ("orders", "(1, 'b'), (2, 'c')", "2")];
+        for (table, rows, _) in tables {
+            database.execute(&format!("CREATE TABLE {table} (id int PRIMARY KEY, v text);\nINSERT INTO {table} VALUES {rows}")).await;
+        }
+        for (table, _, count) in tables {
+            let to = format!("{table}_copy");
+            copy(family, &database, table, &to, WriteMode::Append, json!({})).await;
+            assert_eq!(database.query(&format!("SELECT COUNT(*) FROM {to}")).await.rows[0][0].as_deref(), Some(count), "{family:?} {to}");
+            assert_eq!(differing(&database, table, &to).await, "0", "{family:?} {to}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_dates_travel_whole_as_text() {
     for (family, database) in databases().await {

@@ -27,9 +27,9 @@ enum Reach {
 const WAYS: &[Way] = &[
     Way {
         kind: "http_json",
-        field: "streams",
+        field: "url",
         reach: Reach::Web,
-        config: |_, host, port| json!({"streams": {"x": format!("http://{host}:{port}/x.json")}, "bearer_token": "canary-secret"}),
+        config: |_, host, port| json!({"url": format!("http://{host}:{port}/x.json"), "headers": {"Authorization": "canary-secret"}}),
     },
     Way {
         kind: "api_rest",
