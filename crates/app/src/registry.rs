@@ -30,7 +30,10 @@ impl Registry {
         self.0.iter().find(|t| t.answers_to(name)).ok_or_else(|| {
             let names: Vec<&str> = self.0.iter().map(|t| t.spec.name.as_ref()).collect();
             let every = self.0.iter().flat_map(|t| t.spec.aliases.iter().map(AsRef::as_ref)).chain(names.iter().copied());
-            let fix = suggest::did_you_mean(name, every).unwrap_or_else(|| format!("the types are: {}", names.join(", ")));
+            let near = suggest::nearest(name, every).filter(|near| begin_alike(near, name));
+            let near = near.map(|n| format!("did you mean \"{n}\"? ")).unwrap_or_default();
+            let fix =
+                format!("{near}the types are: {}; `linkspan catalog add FILE|URL|NAME` makes one of a low-code manifest", names.join(", "));
             Error::new(otherwise, format!("there is no connector type `{name}`")).fix(fix)
         })
     }
@@ -100,6 +103,11 @@ impl Registry {
     }
 }
 
+/// A type is a word that people know: one that begins otherwise is another one, not a slip.
+fn begin_alike(one: &str, other: &str) -> bool {
+    one.chars().zip(other.chars()).take(2).all(|(a, b)| a.eq_ignore_ascii_case(&b))
+}
+
 fn shorthand(schemes: &[&str]) -> String {
     schemes.iter().map(|s| format!("{s}:")).collect::<Vec<_>>().join(" ")
 }
@@ -129,5 +137,10 @@ mod tests {
     #[test]
     fn a_drive_letter_and_a_dotted_path_are_no_schemes() {
         assert_eq!((scheme("C:\\x"), scheme("./a:b"), scheme("s3://b/p")), (None, None, Some("s3")));
+    }
+
+    #[test]
+    fn another_word_is_not_taken_for_a_slip() {
+        assert!(begin_alike("sqlite", "sqlight") && begin_alike("csv", "CSX") && !begin_alike("sqlite", "stripe"));
     }
 }

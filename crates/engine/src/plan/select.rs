@@ -12,7 +12,13 @@ pub fn select<'a>(discovered: &'a [Stream], patterns: &[Choice]) -> Result<Vec<&
     }
     let mut chosen = vec![patterns.is_empty(); discovered.len()];
     for Choice { name: pattern, .. } in patterns {
-        let hits: Vec<usize> = (0..discovered.len()).filter(|i| matches(pattern, &discovered[*i].name)).collect();
+        let mut hits: Vec<usize> = (0..discovered.len()).filter(|i| matches(pattern, &discovered[*i].name)).collect();
+        // A name in full means that stream, whatever others are called in their namespaces.
+        if hits.len() > 1
+            && let Some(own) = hits.iter().copied().find(|i| discovered[*i].name.to_string() == *pattern)
+        {
+            hits = vec![own];
+        }
         match hits.as_slice() {
             [] => return Err(not_found(pattern, discovered)),
             [_, _, ..] if !pattern.contains('*') => return Err(ambiguous(pattern, &hits, discovered)),

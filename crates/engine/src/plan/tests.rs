@@ -147,6 +147,17 @@ fn a_destination_that_only_appends_is_appended_to_and_it_is_said() {
 }
 
 #[test]
+fn a_name_in_full_means_its_stream_whatever_others_are_called() {
+    let mut streams = shop();
+    streams.push(stream("log", &["at"], &[], Cursor::None));
+    let planned = plan(&streams, &request(&["log"]), &everything()).unwrap();
+    let chosen: Vec<String> = planned.assignments.iter().map(|a| a.selected.stream.name.to_string()).collect();
+    assert_eq!(chosen, ["log"]);
+    let e = plan(&streams, &request(&["orders"]), &everything()).unwrap_err();
+    assert_eq!(e.message(), "several streams have this name");
+}
+
+#[test]
 fn a_target_is_a_table_for_one_stream_and_a_schema_for_several() {
     let to = |streams: &[&str], target: &str| Request { target: Some(target.to_owned()), ..request(streams) };
     let shown = |request: &Request| made(request).assignments.iter().map(|a| a.target.to_string()).collect::<Vec<_>>();
