@@ -47,6 +47,7 @@ pub fn rest_type() -> ConnectorType {
         title: "REST API".into(),
         docs: include_str!("connector/rest.md").into(),
         roles: vec![Role::Source],
+        is_queryable: true,
         example: json!({
             "base_url": "https://api.example.com/v1",
             "auth": {"type": "bearer", "token": "secret"},

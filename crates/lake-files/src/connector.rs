@@ -22,7 +22,7 @@ pub(crate) fn connector_type() -> ConnectorType {
         docs: include_str!("docs.md").into(),
         aliases: vec!["s3_parquet".into()],
         roles: vec![Role::Source, Role::Destination],
-        is_queryable: false,
+        is_queryable: true,
         example: json!({"path": "./out"}),
         url: Some(UrlForm { schemes: &["parquet", "s3"], extensions: &[".parquet"], config: config_of_url }),
     };

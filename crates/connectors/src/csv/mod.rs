@@ -30,13 +30,13 @@ pub fn connector_type() -> ConnectorType {
         docs: include_str!("docs.md").into(),
         aliases: vec!["tsv".into(), "excel".into(), "xlsx".into()],
         roles: vec![Role::Source, Role::Destination],
+        is_queryable: true,
         example: json!({"path": "./data/*.csv", "delimiter": ";", "bad_rows": "skip"}),
         url: Some(UrlForm {
             schemes: &["csv", "tsv", "excel"],
             extensions: &[".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst", ".xlsx", ".xls", ".ods"],
             config: crate::url_config::<CsvConfig>,
         }),
-        ..Spec::empty()
     };
     ConnectorType::new(spec, |config: CsvConfig, context: Context| Csv::open(config, context))
 }

@@ -37,7 +37,7 @@ fn as_user(url: &str, user: &str, password: &str) -> String {
 async fn a_check_says_version_and_database() {
     for url in servers() {
         let checked = check(json!({ "url": url })).await.unwrap();
-        assert!(checked.server_version.is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())));
+        assert!(checked.server_version.is_some_and(|v| v.starts_with("MySQL ") || v.starts_with("MariaDB ")));
         assert_eq!(checked.database.as_deref(), Some("test"));
         let nowhere = check(json!({"url": url.replace("/test", "/")})).await.unwrap();
         assert_eq!(nowhere.database, None);

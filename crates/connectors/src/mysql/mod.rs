@@ -69,6 +69,7 @@ fn connector_type(name: &'static str, title: &'static str, schemes: &'static [&'
         title: title.into(),
         docs: include_str!("docs.md").into(),
         roles: vec![Role::Source, Role::Destination],
+        is_queryable: true,
         example: json!({"host": "db.example.com", "port": 3306, "user": "reader", "password": "secret", "database": "shop"}),
         url: Some(UrlForm { schemes, extensions: &[], config: config::of_url }),
         ..Spec::empty()
@@ -106,7 +107,7 @@ impl Connector for Mysql {
         let streams = self.reader().count(&mut wire).await?;
         wire.close().await;
         Ok(Checked {
-            server_version: Some(version),
+            server_version: Some(product(&version)),
             database: values.next().flatten(),
             streams,
             latency: Duration::try_from(latency).unwrap_or_default(),
@@ -119,5 +120,22 @@ impl Connector for Mysql {
 
     fn source(&self) -> Option<Arc<dyn Source>> {
         Some(Arc::new(self.reader()))
+    }
+}
+
+/// `MariaDB 11.8.3` of `11.8.3-MariaDB-0+deb13u1`, `MySQL 8.4.6` of `8.4.6-0ubuntu1`: who packaged it says nothing of it.
+fn product(version: &str) -> String {
+    let name = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
+    format!("{name} {}", version.split('-').next().unwrap_or(version))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_version_says_the_product_and_not_the_package() {
+        for (version, said) in [("11.8.3-MariaDB-0+deb13u1", "MariaDB 11.8.3"), ("8.4.6-0ubuntu1", "MySQL 8.4.6"), ("9.5.0", "MySQL 9.5.0")]
+        {
+            assert_eq!(super::product(version), said);
+        }
     }
 }

@@ -89,7 +89,7 @@ impl Connector for Postgres {
         let streams: i64 = client.query_one(&catalog::count(), &[]).await.pg("counting the tables")?.get(0);
         client.close().await;
         Ok(Checked {
-            server_version: row.get(0),
+            server_version: row.get::<_, Option<&str>>(0).map(product),
             database: row.get(1),
             streams: usize::try_from(streams).ok(),
             latency: Duration::try_from(latency).unwrap_or_default(),
@@ -102,4 +102,9 @@ impl Connector for Postgres {
     fn source(&self) -> Option<Arc<dyn Source>> {
         Some(Arc::new(PostgresSource { server: self.server.clone(), config: self.config.clone() }))
     }
+}
+
+/// `PostgreSQL 15.2` of `15.2 (Debian 15.2-1)`: who packaged it says nothing of it.
+fn product(version: &str) -> String {
+    format!("PostgreSQL {}", version.split(' ').next().unwrap_or(version))
 }

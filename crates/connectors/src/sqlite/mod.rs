@@ -34,13 +34,13 @@ pub fn connector_type() -> ConnectorType {
         docs: include_str!("docs.md").into(),
         aliases: vec!["sqlite3".into()],
         roles: vec![Role::Source, Role::Destination],
+        is_queryable: true,
         example: json!({"path": "./shop.db"}),
         url: Some(UrlForm {
             schemes: &["sqlite", "sqlite3"],
             extensions: &[".db", ".sqlite", ".sqlite3"],
             config: crate::url_config::<SqliteConfig>,
         }),
-        ..Spec::empty()
     };
     ConnectorType::new(spec, Sqlite::open)
 }
