@@ -113,8 +113,7 @@ async fn try_bootstrap(app: &App, context: &CallContext, asked: Bootstrap) -> Re
     let body = Made { connector: made.shown, connection: shown };
     let reply = Reply::created(format!("/v1/connectors/{}", made.document.id), body).version(1);
     let reply = app.commit(context, change, reply).await?;
-    app.desk.schedule(document.id, connections::schedule_entry(&document, &kept, None));
-    Ok(reply)
+    Ok(connections::scheduled(app, &document, &kept, reply, |made: &mut Made| &mut made.connection))
 }
 
 fn connection(name: &str, attached: Attached) -> Result<connections::New> {

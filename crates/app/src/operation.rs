@@ -34,10 +34,13 @@ pub struct Operation {
     pub cli: Option<Cli>,
     /// The success that is answered when all goes well, for the docs; a reply may say otherwise.
     pub done: Done,
-    input: fn() -> Value,
-    output: fn() -> Value,
+    input: Box<SchemaFn>,
+    output: Box<SchemaFn>,
     pub run: Run,
 }
+
+/// Makes a JSON Schema when it is asked for.
+pub type SchemaFn = dyn Fn() -> Value + Send + Sync;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Face {
@@ -308,8 +311,14 @@ impl Draft {
         self.done = Done::Accepted(String::new());
         self
     }
-    fn with(self, input: fn() -> Value, output: fn() -> Value, run: Run) -> Operation {
+    fn with(
+        self,
+        input: impl Fn() -> Value + Send + Sync + 'static,
+        output: impl Fn() -> Value + Send + Sync + 'static,
+        run: Run,
+    ) -> Operation {
         let Self { name, method, path, doc, access, effect, faces, cli, done } = self;
+        let (input, output) = (Box::new(input), Box::new(output));
         Operation { name, method, path, doc, access, effect, faces, cli, done, input, output, run }
     }
     /// `I` must carry `#[serde(deny_unknown_fields)]`: a field that nobody knows is an error, never dropped.
@@ -338,13 +347,22 @@ impl Draft {
             };
         self.with(schema::<I>, schema::<O>, Run::Watch(Box::new(run)))
     }
-    pub fn raw<I, O, F>(
+    pub fn raw<I, O, F>(self, run: impl Fn(Arc<App>, CallContext, http::Request<Body>) -> F + Send + Sync + Clone + 'static) -> Operation
+    where
+        I: JsonSchema + 'static,
+        O: JsonSchema + 'static,
+        F: Future<Output = Result<http::Response<Body>>> + Send + 'static,
+    {
+        self.raw_as(schema::<I>, schema::<O>, run)
+    }
+    /// The same where no type of this program says what the request and the answer look like.
+    pub fn raw_as<F>(
         mut self,
+        input: impl Fn() -> Value + Send + Sync + 'static,
+        output: impl Fn() -> Value + Send + Sync + 'static,
         run: impl Fn(Arc<App>, CallContext, http::Request<Body>) -> F + Send + Sync + Clone + 'static,
     ) -> Operation
     where
-        I: JsonSchema,
-        O: JsonSchema,
         F: Future<Output = Result<http::Response<Body>>> + Send + 'static,
     {
         self.faces = &[Face::Http];
@@ -352,7 +370,7 @@ impl Draft {
                         context: CallContext,
                         request: http::Request<Body>|
               -> BoxFuture<'static, Result<http::Response<Body>>> { Box::pin(run(app, context, request)) };
-        self.with(schema::<I>, schema::<O>, Run::Raw(Box::new(run)))
+        self.with(input, output, Run::Raw(Box::new(run)))
     }
 }
 

@@ -14,9 +14,11 @@ const MOST: u32 = 1000;
 pub struct Page {
     /// How many at most: 1 to 1000, 100 when not said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
     /// The `next_cursor` of the page before.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$"))]
     pub cursor: Option<String>,
 }
 

@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use linkspan_app::{App, CallContext, Done, Draft, Operation, Placeholders, Reply};
+use linkspan_app::{App, CallContext, Done, Operation, Placeholders, Reply};
 use linkspan_core::{Body, Error, ErrorKind, MASK, Result};
-use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -26,15 +25,37 @@ struct Foreign {
     doc: &'static str,
     done: Done,
     /// What is asked in our words; the path's placeholder is already in it, under our name.
-    ask: fn(Map<String, Value>) -> Map<String, Value>,
+    ask: fn(Fields) -> Result<Fields>,
     /// What is answered in theirs.
     say: fn(Value) -> Value,
+    /// Whether that has another shape.
+    shaped: bool,
+    /// Our names of the body's fields, and theirs.
+    fields: &'static [(&'static str, &'static str)],
+    /// Fields that only they have, as JSON Schema.
+    more: fn() -> Value,
 }
+
+/// A body.
+type Fields = Map<String, Value>;
 
 const CREATED: Done = Done::Created(String::new());
 
 fn foreign() -> Vec<Foreign> {
-    let row = |name, method, path, to, doc| Foreign { name, method, path, to, doc, done: Done::Ok, ask: same, say: same };
+    let row = |name, method, path, to, doc| Foreign {
+        name,
+        method,
+        path,
+        to,
+        doc,
+        done: Done::Ok,
+        ask: Ok,
+        say: same,
+        shaped: false,
+        fields: &[],
+        more: nothing,
+    };
+    let shaped = |row: Foreign, say| Foreign { say, shaped: true, ..row };
     vec![
         row("api.catalog", Method::GET, "/api/connectors/catalog", "catalog.list", "Connector types with their config schemas."),
         Foreign { say: active, ..row("api.connectors.list", Method::GET, "/api/connectors", "connectors.list", "Active connectors.") },
@@ -58,26 +79,31 @@ fn foreign() -> Vec<Foreign> {
             done: Done::Empty,
             ..row("api.connectors.delete", Method::DELETE, "/api/connectors/{id}", "connectors.delete", "Deletes one.")
         },
-        Foreign {
-            say: short_test,
-            ..row("api.connectors.test", Method::POST, "/api/connectors/{id}/test", "connectors.test", "Whether it can be reached.")
-        },
+        shaped(
+            row("api.connectors.test", Method::POST, "/api/connectors/{id}/test", "connectors.test", "Whether it can be reached."),
+            short_test,
+        ),
         row("api.connectors.models", Method::GET, "/api/connectors/{id}/models", "connectors.models", "Tables and collections."),
-        Foreign { say: listed, ..row("api.v1.connectors.list", Method::GET, "/api/v1/connectors", "connectors.list", "All connectors.") },
+        shaped(row("api.v1.connectors.list", Method::GET, "/api/v1/connectors", "connectors.list", "All connectors."), listed),
         Foreign {
             done: CREATED,
             say: registered,
+            shaped: true,
+            fields: &[("type", "connector_type"), ("config", "connection_config")],
             ..row("api.v1.connectors.create", Method::POST, "/api/v1/connectors", "connectors.create", "Registers a connector.")
         },
         Foreign {
             ask: unsaved,
             say: tested,
+            shaped: true,
+            fields: &[("config", "connection_config")],
+            more: connection,
             ..row("api.v1.connectors.test", Method::POST, "/api/v1/connectors/test", "connectors.test_unsaved", "Tests a connection.")
         },
-        Foreign {
-            say: in_data,
-            ..row("api.v1.connectors.health", Method::GET, "/api/v1/connectors/{name}/health", "connectors.health", "A connector's health.")
-        },
+        shaped(
+            row("api.v1.connectors.health", Method::GET, "/api/v1/connectors/{name}/health", "connectors.health", "A connector's health."),
+            in_data,
+        ),
         row("api.v1.connectors.pull", Method::POST, "/api/v1/connectors/{id}/pull", "connectors.pull", "Pulls now."),
         Foreign {
             done: Done::Empty,
@@ -109,33 +135,6 @@ pub fn operations() -> Vec<Operation> {
     foreign().into_iter().filter(|f| own.contains_key(f.to)).map(|f| routed(f, own.clone())).collect()
 }
 
-/// Any object.
-#[derive(JsonSchema)]
-#[schemars(transparent)]
-struct Anything(#[allow(dead_code, reason = "only its schema is read")] Map<String, Value>);
-
-macro_rules! placed {
-    ($($name:ident $field:ident),*) => { $(
-        #[derive(JsonSchema)]
-        struct $name {
-            #[allow(dead_code, reason = "only its schema is read")]
-            $field: String,
-            #[serde(flatten)]
-            #[allow(dead_code, reason = "only its schema is read")]
-            rest: Map<String, Value>,
-        }
-    )* };
-}
-placed!(ById id, ByName name, ByType type_id);
-
-/// A body of any fields.
-#[derive(JsonSchema)]
-struct Fields {
-    #[serde(flatten)]
-    #[allow(dead_code, reason = "only its schema is read")]
-    rest: Map<String, Value>,
-}
-
 fn routed(foreign: Foreign, own: Arc<BTreeMap<&'static str, Operation>>) -> Operation {
     let target = &own[foreign.to];
     let make = match foreign.method.as_str() {
@@ -150,34 +149,41 @@ fn routed(foreign: Foreign, own: Arc<BTreeMap<&'static str, Operation>>) -> Oper
         Done::Empty => draft.empties(),
         _ => draft,
     };
-    let placed = foreign
-        .path
-        .contains("{id}")
-        .then_some(0)
-        .or(foreign.path.contains("{name}").then_some(1))
-        .or(foreign.path.contains("{type_id}").then_some(2));
     let foreign = Arc::new(foreign);
+    let (taken, said) = ((foreign.clone(), own.clone()), (foreign.clone(), own.clone()));
     let run = move |app: Arc<App>, context: CallContext, request: Request<Body>| {
         let (foreign, own) = (foreign.clone(), own.clone());
         async move { answered(&foreign, &own[foreign.to], app, context, request).await }
     };
-    raw(draft, placed, run)
+    draft.raw_as(move || taken.0.input(&taken.1[taken.0.to]), move || said.0.output(&said.1[said.0.to]), run)
 }
 
-fn raw<F>(
-    draft: Draft,
-    placed: Option<u8>,
-    run: impl Fn(Arc<App>, CallContext, Request<Body>) -> F + Send + Sync + Clone + 'static,
-) -> Operation
-where
-    F: Future<Output = Result<Response<Body>>> + Send + 'static,
-{
-    match placed {
-        Some(0) => draft.raw::<ById, Anything, _>(run),
-        Some(1) => draft.raw::<ByName, Anything, _>(run),
-        Some(_) => draft.raw::<ByType, Anything, _>(run),
-        None => draft.raw::<Fields, Anything, _>(run),
+impl Foreign {
+    /// The operation's own input, with the path's placeholders and the body's fields under their names.
+    fn input(&self, target: &Operation) -> Value {
+        let theirs = self.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+        let placed = target.placeholders().into_iter().zip(theirs);
+        let mut schema = placed.chain(self.fields.iter().copied()).fold(target.input(), |schema, (own, name)| renamed(schema, own, name));
+        if let (Some(properties), Value::Object(more)) = (schema["properties"].as_object_mut(), (self.more)()) {
+            properties.extend(more);
+        }
+        schema
     }
+    /// The operation's own output; of an answer that is shaped otherwise only that it is an object.
+    fn output(&self, target: &Operation) -> Value {
+        if self.shaped { json!({ "type": "object" }) } else { target.output() }
+    }
+}
+
+/// The schema with one field under another name.
+fn renamed(mut schema: Value, own: &str, name: &str) -> Value {
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        *properties = std::mem::take(properties).into_iter().map(|(k, v)| (if k == own { name.to_owned() } else { k }, v)).collect();
+    }
+    for field in schema["required"].as_array_mut().into_iter().flatten().filter(|f| **f == own) {
+        *field = name.into();
+    }
+    schema
 }
 
 async fn answered(
@@ -192,7 +198,7 @@ async fn answered(
     let path: Vec<(String, String)> = target.placeholders().into_iter().map(str::to_owned).zip(theirs).collect();
     let body = input::body(&parts.headers, &whole(body).await?).map_err(|r| r.error)?;
     let fields = match body {
-        Some(Value::Object(fields)) => (foreign.ask)(fields),
+        Some(Value::Object(fields)) => (foreign.ask)(fields)?,
         Some(_) => return Err(Error::new(ErrorKind::ConfigInvalid, "the body is not a JSON object")),
         None => Map::new(),
     };
@@ -230,15 +236,38 @@ fn same<T>(value: T) -> T {
     value
 }
 
-/// `{type, connection, ssl: {mode}}`, or a registration that is not made.
-fn unsaved(mut fields: Map<String, Value>) -> Map<String, Value> {
-    let Some(url) = fields.remove("connection") else { return fields };
-    let mut config = Map::from_iter([("url".to_owned(), url)]);
-    if let Some(mode) = fields.remove("ssl").and_then(|mut ssl| ssl.get_mut("mode").map(Value::take)) {
-        config.insert("sslmode".into(), mode);
+fn nothing() -> Value {
+    Value::Null
+}
+
+fn connection() -> Value {
+    json!({
+        "connection": { "type": "string", "description": "The system's URL, instead of `connection_config`." },
+        "ssl": { "type": "object", "description": "How TLS is used, beside `connection`.", "additionalProperties": false,
+            "properties": { "mode": { "type": "string", "description": "`verify-full`, `require`, ..." }, "rootcert": { "type": "string" } } },
+    })
+}
+
+/// `{type, connection, ssl: {mode}}`, or a registration that is not made. What stands in `ssl` is a setting of the config.
+fn unsaved(mut fields: Fields) -> Result<Fields> {
+    let Some(url) = fields.remove("connection") else { return Ok(fields) };
+    if fields.contains_key("config") || fields.contains_key("connection_config") {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "a connection is given twice")
+            .with("field", "connection")
+            .fix("send `connection`, or `connection_config` with all of it"));
+    }
+    let mut config = Map::from_iter([("connection".to_owned(), url)]);
+    match fields.remove("ssl") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(ssl)) => config.extend(ssl.into_iter().map(|(name, value)| (format!("ssl.{name}"), value))),
+        Some(_) => {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "`ssl` is not an object")
+                .with("field", "ssl")
+                .fix("write `\"ssl\": {\"mode\": \"verify-full\"}`"));
+        }
     }
     fields.insert("config".into(), Value::Object(config));
-    fields
+    Ok(fields)
 }
 
 fn active(mut answer: Value) -> Value {

@@ -40,7 +40,13 @@ pub fn operations() -> Vec<Operation> {
     ]
 }
 
-fn asset<T: JsonSchema>(name: &'static str, path: &'static str, doc: &'static str, kind: &'static str, text: &'static str) -> Operation {
+fn asset<T: JsonSchema + 'static>(
+    name: &'static str,
+    path: &'static str,
+    doc: &'static str,
+    kind: &'static str,
+    text: &'static str,
+) -> Operation {
     Operation::get(name, path, Access::Anonymous, doc).raw::<Nothing, T, _>(move |_, _, _| async move {
         let mut response = Response::new(Body::Full(Bytes::from_static(text.as_bytes())));
         let put = |headers: &mut http::HeaderMap, name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));

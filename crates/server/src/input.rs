@@ -36,7 +36,7 @@ impl Shape {
     pub fn input(&self, path: &[(String, String)], query: Option<&str>, body: Option<Value>) -> Result<Value> {
         let mut input = match body {
             None => Map::new(),
-            Some(Value::Object(fields)) => fields,
+            Some(Value::Object(fields)) => fields.into_iter().map(|(name, value)| self.whole(name, value)).collect(),
             Some(_) => return Err(mistake("the body is not a JSON object").fix("send one object with the operation's fields").into()),
         };
         for (name, value) in self.query(query.unwrap_or_default())? {
@@ -70,6 +70,17 @@ impl Shape {
         Ok(fields)
     }
 
+    /// `5.0` is the integer 5, as JSON Schema has it.
+    fn whole(&self, name: String, value: Value) -> (String, Value) {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match value.as_f64().filter(|f| value.is_f64() && f.fract() == 0.0 && f.abs() <= EXACT) {
+            Some(_) if self.kinds_of(&name).contains(&Kind::Integer) => {
+                let text = format!("{:.0}", value.as_f64().unwrap_or_default());
+                (name, integer(&text).map_or(value, Value::Number))
+            }
+            _ => (name, value),
+        }
+    }
     /// A text as the field wants it; what fits nothing stays a text, and the decoder says what was expected.
     fn coerced(&self, name: &str, text: &str) -> Value {
         coerced(text, &self.kinds_of(name))
@@ -209,6 +220,13 @@ mod tests {
         }
         assert_eq!(coerced("-1", &[Kind::Integer]), json!(-1));
         assert_eq!(coerced("18446744073709551615", &[Kind::Integer]), json!(u64::MAX));
+    }
+    #[test]
+    fn an_integer_may_be_written_with_a_point() {
+        let of = |body: Value| input("", Some(body)).expect("an input");
+        assert_eq!(of(json!({"limit": 5.0, "ratio": 5.0}))["limit"], json!(5));
+        assert_eq!(of(json!({"limit": 5.5}))["limit"], json!(5.5));
+        assert_eq!(of(json!({"ratio": 5.0}))["ratio"], json!(5.0));
     }
     #[test]
     fn a_text_field_keeps_digits_as_they_are() {

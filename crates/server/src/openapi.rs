@@ -58,6 +58,8 @@ pub fn document(operations: &[Operation], version: &str) -> Value {
 /// The noun that an operation is about: `connectors` of `connectors.list`.
 fn tag(operation: &Operation) -> &'static str {
     match operation.name.split_once('.') {
+        // The paths of other hubs.
+        Some(("api" | "connect", _)) => "other hubs",
         Some((noun, _)) => noun,
         None => "service",
     }
@@ -112,7 +114,13 @@ fn answer(operation: &Operation, components: &mut Components) -> Value {
     let schema = components.named(operation.name, operation.output());
     let content = match &operation.run {
         Run::Watch(_) => {
-            json!({ "text/event-stream": { "schema": { "type": "string" } }, "application/x-ndjson": { "schema": schema } })
+            // Events without a name carry the items; the last one is `end`, or `error` with the error.
+            let last = json!({ "type": "object", "maxProperties": 0 });
+            let error = json!({ "$ref": "#/components/schemas/Error" });
+            let data = json!({ "type": "string", "contentMediaType": "application/json",
+                "contentSchema": { "anyOf": [schema.clone(), last, error] } });
+            let event = json!({ "type": "object", "properties": { "event": { "type": "string" }, "data": data } });
+            json!({ "text/event-stream": { "schema": event }, "application/x-ndjson": { "schema": schema } })
         }
         _ => json!({ media_type(&operation.output()): { "schema": schema } }),
     };

@@ -36,15 +36,10 @@ pub fn operations() -> Vec<Operation> {
         Operation::get("catalog.manifest", "/v1/catalog/{type}/manifest", read, "The text of an added manifest, of any kept version.")
             .cli("catalog manifest", &["type"])
             .call(add::manifest),
-        Operation::delete(
-            "catalog.remove",
-            "/v1/catalog/{type}",
-            write,
-            "Removes an added manifest; `Conflict` while a connector uses it.",
-        )
-        .empties()
-        .cli("catalog remove", &["type"])
-        .call(add::remove),
+        Operation::delete("catalog.remove", "/v1/catalog/{type}", write, "Removes an added manifest, when no connector uses it.")
+            .empties()
+            .cli("catalog remove", &["type"])
+            .call(add::remove),
     ]
 }
 

@@ -19,7 +19,11 @@ use crate::{
 /// A connection that is to be made.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{"name": "orders", "from": "shop", "dest": "lake", "streams": ["orders"], "mode": "incremental",
+    "schedule": "*/15 * * * *"}]))]
 pub struct New {
+    /// Unique in its project: 1 to 100 characters that can stand in an address.
+    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[^\s/\\?#\x00-\x1f]+$"))]
     pub name: String,
     /// The source connector, by name or id.
     pub from: String,

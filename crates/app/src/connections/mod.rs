@@ -13,5 +13,5 @@ pub(crate) use ends::lake;
 pub use fields::{New, Options, Retries, Streams};
 pub use job::job;
 pub use kept::{KIND, Kept, RetryPolicy, To, run_name, schedule_entry};
-pub use operations::{Deleted, draft, named, operations};
+pub use operations::{Deleted, draft, named, operations, scheduled};
 pub use shown::Shown;

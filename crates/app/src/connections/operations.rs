@@ -133,7 +133,7 @@ async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<S
     let mut change = Change::new(document.created_at_ms);
     change.edits = edits;
     let reply = app.commit(&context, change, Reply::created(at(&document), shown).version(1)).await?;
-    Ok(scheduled(&app, &document, &kept, reply))
+    Ok(scheduled(&app, &document, &kept, reply, |shown| shown))
 }
 
 async fn update(app: Arc<App>, context: CallContext, changes: Changes) -> Result<Reply<Shown>> {
@@ -166,13 +166,19 @@ async fn try_update(app: &App, context: &CallContext, changes: Changes) -> Resul
         change = change.edit(Edit::Reset { connection: ConnectionId(document.id), of: ResetOf::All });
     }
     let reply = app.commit(context, change, Reply::ok(shown).version(document.version)).await?;
-    Ok(scheduled(app, &document, &kept, reply))
+    Ok(scheduled(app, &document, &kept, reply, |shown| shown))
 }
 
 /// What is stored is told to the ticker; the reply shows when it starts next.
-fn scheduled(app: &App, document: &Document, kept: &Kept, mut reply: Reply<Shown>) -> Reply<Shown> {
+pub fn scheduled<T>(
+    app: &App,
+    document: &Document,
+    kept: &Kept,
+    mut reply: Reply<T>,
+    connection: impl FnOnce(&mut T) -> &mut Shown,
+) -> Reply<T> {
     app.desk.schedule(document.id, schedule_entry(document, kept, None));
-    reply.body.next_run_at = app.desk.next_start(document.id).map(|at| moment(at.as_millisecond()));
+    connection(&mut reply.body).next_run_at = app.desk.next_start(document.id).map(|at| moment(at.as_millisecond()));
     reply
 }
 

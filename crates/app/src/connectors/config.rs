@@ -110,7 +110,7 @@ fn holds_mask(value: &Value) -> bool {
 }
 
 /// The fields under their own names.
-fn canonical(schema: &Value, given: Map<String, Value>) -> Result<Map<String, Value>> {
+pub fn canonical(schema: &Value, given: Map<String, Value>) -> Result<Map<String, Value>> {
     let knows = |name: &str| schema["properties"].get(name).is_some();
     let mut named = Map::new();
     for (field, value) in given {
@@ -156,6 +156,15 @@ fn holds_secret(root: &Value, schema: &Value, depth: usize) -> bool {
 fn missing(schema: &Value, parted: &Parted) -> Vec<String> {
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     required.filter(|f| kind_of(schema, f) != Kind::Plain && !parted.config.contains_key(*f)).map(str::to_owned).collect()
+}
+
+/// The fields of a type that hold secrets, the needed ones first.
+pub fn secret_fields(schema: &Value) -> Vec<&str> {
+    let required = |field: &str| schema["required"].as_array().into_iter().flatten().any(|r| r == field);
+    let fields = schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let mut secret: Vec<&str> = fields.filter(|f| kind_of(schema, f) != Kind::Plain).collect();
+    secret.sort_by_key(|f| !required(f));
+    secret
 }
 
 /// The fields whose values are secrets that lie elsewhere.

@@ -31,8 +31,10 @@ const LARGEST_BATCH: u32 = 1_000_000;
 /// A connector as it is asked for.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{"name": "shop", "type": "faker", "config": {"customers": 100, "orders": 400}}]))]
 pub struct NewConnector {
-    /// Unique in its project.
+    /// Unique in its project: 1 to 200 characters, no slash and no colon among them.
+    #[schemars(length(min = 1, max = 200), regex(pattern = r"^[^\s/:\\\x00-\x1f]([^/:\\\x00-\x1f]*[^\s/:\\\x00-\x1f])?$"))]
     pub name: String,
     /// A type of the catalog, by name or alias; `kind` and `connector_type` are taken too.
     #[serde(rename = "type", alias = "kind", alias = "connector_type")]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::{
+    config::canonical,
     discover::{DiscoveredStreams, StreamShown, discovered},
     endpoint::{Opened, endpoint, opened},
     health::{Checks, check_all},

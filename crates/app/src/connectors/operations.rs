@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use linkspan_core::Result;
+use linkspan_core::{Error, ErrorKind, Result};
 use linkspan_store::{DocumentFilter, EntryFilter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     KIND,
+    config::secret_fields,
     discover::{Age, DiscoveredStreams, discovered},
     find,
     manage::{self, ConnectorPatch, Deleted, Direction},
@@ -104,9 +105,11 @@ struct Which {
     direction: Option<Direction>,
     /// How many at most: 1 to 1000, 100 when not said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$"))]
     cursor: Option<String>,
 }
 
@@ -167,9 +170,11 @@ struct TestsOf {
     connector: String,
     /// How many at most: 1 to 1000, 100 when not said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$"))]
     cursor: Option<String>,
 }
 
@@ -251,8 +256,24 @@ async fn disable(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<
 }
 
 async fn credentials(app: Arc<App>, context: CallContext, given: Credentials) -> Result<Reply<ConnectorShown>> {
+    if given.fields.is_empty() {
+        let (_, connector) = find(&app, &context, &given.connector).await?;
+        let kind = app.kind(&context.project, &connector.kind, ErrorKind::Unsupported).await?;
+        return Err(no_credentials(&given.connector, &kind.config_schema()));
+    }
     let patch = ConnectorPatch { connector: given.connector, config: Some(given.fields), ..ConnectorPatch::default() };
     manage::update(app, context, patch).await
+}
+
+/// A request without any would change nothing and look as if it had.
+fn no_credentials(connector: &str, schema: &Value) -> Error {
+    let error = Error::new(ErrorKind::ConfigInvalid, "no credentials are given").with("connector", connector);
+    match secret_fields(schema).as_slice() {
+        [] => error.fix("connectors of this type have none"),
+        fields => error
+            .with("fields", fields.join(", "))
+            .fix(format!("linkspan connectors credentials '{connector}' --input '{{\"{}\": \"...\"}}'", fields[0])),
+    }
 }
 
 async fn test_unsaved(app: Arc<App>, context: CallContext, given: Unsaved) -> Result<Reply<Tested>> {
@@ -277,8 +298,8 @@ async fn tests(app: Arc<App>, context: CallContext, of: TestsOf) -> Result<Reply
     Ok(Reply::ok(Tests { tests: page.items.iter().map(past).collect::<Result<_>>()?, next_cursor: page.next }))
 }
 
-fn unreadable(e: serde_json::Error) -> linkspan_core::Error {
-    linkspan_core::Error::new(linkspan_core::ErrorKind::DataInvalid, "a test's result is of another version of linkspan").because(e)
+fn unreadable(e: serde_json::Error) -> Error {
+    Error::new(ErrorKind::DataInvalid, "a test's result is of another version of linkspan").because(e)
 }
 
 async fn health(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Health>> {

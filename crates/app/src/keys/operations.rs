@@ -63,6 +63,7 @@ struct Keys {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct New {
+    #[schemars(length(min = 1, max = 200))]
     name: String,
     /// `viewer` when not said.
     #[serde(default)]
@@ -72,6 +73,7 @@ struct New {
     scopes: Option<Vec<String>>,
     /// When it ends, as `2026-03-07T10:00:00Z`.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
     /// Or after how many days it ends.
     #[serde(default)]

@@ -78,6 +78,7 @@ struct Projects {
 #[serde(deny_unknown_fields)]
 struct New {
     /// Letters, digits, `-` and `_`; at most 64.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
     name: String,
     #[serde(default)]
     description: Option<String>,

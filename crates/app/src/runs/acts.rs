@@ -72,12 +72,15 @@ struct RunsOf {
     connection: String,
     /// `queued`, `running`, `completed`, `failed` or `cancelled`.
     #[serde(default)]
+    #[schemars(extend("enum" = ["queued", "running", "completed", "failed", "cancelled", null]))]
     status: Option<String>,
     /// How many at most: 1 to 1000, 100 when not said.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$"))]
     cursor: Option<String>,
 }
 

@@ -54,10 +54,13 @@ struct Which {
     /// Of this connection only, by id or name.
     connection: Option<String>,
     /// `queued`, `running`, `completed`, `failed` or `cancelled`.
+    #[schemars(extend("enum" = ["queued", "running", "completed", "failed", "cancelled", null]))]
     status: Option<String>,
     /// How many at most: 1 to 1000, 100 when not said.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$"))]
     cursor: Option<String>,
 }
 

@@ -61,9 +61,11 @@ struct Users {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewUser {
+    #[schemars(regex(pattern = r"^[^@\s]+@[^@\s]+$"))]
     email: String,
     /// At least 8 characters. Without one the user cannot sign in until an admin sets it.
     #[serde(default)]
+    #[schemars(length(min = 8, max = 1024))]
     password: Option<Secret>,
     /// Admin of the whole installation.
     #[serde(default)]

@@ -204,7 +204,7 @@
   const list = make("div");
   for (const [name, operations] of groups) {
     const links = [make("h2", {}, name)];
-    const section = make("section", { class: "group", id: "tag-" + name }, make("h2", {}, name));
+    const section = make("section", { class: "group", id: "tag-" + name.replaceAll(" ", "-") }, make("h2", {}, name));
     for (const op of operations) {
       const id = op.operationId;
       const card = make("details", { class: "op", id }, make("summary", {}, make("span", { class: "verb " + op.method }, op.method.toUpperCase()),
