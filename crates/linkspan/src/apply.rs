@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use clap::ArgMatches;
 use http::Method;
-use linkspan_app::schedule::{Form, Schedule};
+use linkspan_app::{
+    connectors::canonical,
+    schedule::{Form, Schedule},
+};
 use linkspan_core::{ConnectorType, Error, ErrorKind, MASK, ReadMode, Result, Spec};
 use serde_json::{Map, Value, json};
 
@@ -148,6 +151,10 @@ async fn resolved(project: &Project, name: &str, client: &Client) -> Result<(Con
         }
         None => return Err(Error::new(ErrorKind::Internal, "a connector of the file is not in it")),
     };
+    // As the hub will show it: under the fields' own names, whatever the file calls them.
+    if let Value::Object(fields) = config {
+        config = Value::Object(canonical(&kind.config_schema(), fields).map_err(|e| e.with("connector", name))?);
+    }
     if here
         && kind.names_files()
         && let Some(path) = config["path"].as_str().filter(|p| !p.contains("://") && Path::new(p).is_relative())

@@ -78,7 +78,7 @@ pub enum Verb {
     /// What this binary can speak to.
     #[command(subcommand, after_help = CATALOG_EXAMPLES)]
     Catalog(Catalog),
-    /// Test a system's address and see what it offers.
+    /// The systems that are connected; check and discover take any address, too.
     #[command(subcommand, visible_alias = "instances", after_help = CONNECTORS_EXAMPLES)]
     Connectors(Connectors),
     /// Run a low-code manifest as an Airbyte source program: one protocol message a line.

@@ -66,11 +66,16 @@ fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
     }
     let operations = linkspan_server::operations();
     let command = settings::with_file(remote::commands::with_operations(Cli::command(), &operations))?;
-    Ok(command.try_get_matches_from(args).and_then(|matches| match remote::commands::asked(&matches, operations, &remote::stdin_line) {
-        Some((call, below)) => Ok(Asked::Operation(Common::from_arg_matches(&matches)?, Box::new(Remote { call, matches: below }))),
-        None => {
-            let below = matches.subcommand().map(|(_, below)| below.clone()).unwrap_or_default();
-            Cli::from_arg_matches(&matches).map(|cli| Asked::Verb(cli, below))
+    Ok(command.try_get_matches_from(args).and_then(|matches| {
+        if let Some(below) = remote::commands::token_asked(&matches) {
+            return Ok(Asked::Token(Common::from_arg_matches(&matches)?, below));
+        }
+        match remote::commands::asked(&matches, operations, &remote::stdin_line) {
+            Some((call, below)) => Ok(Asked::Operation(Common::from_arg_matches(&matches)?, Box::new(Remote { call, matches: below }))),
+            None => {
+                let below = matches.subcommand().map(|(_, below)| below.clone()).unwrap_or_default();
+                Cli::from_arg_matches(&matches).map(|cli| Asked::Verb(cli, below))
+            }
         }
     }))
 }
@@ -79,18 +84,21 @@ fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
 enum Asked {
     Verb(Cli, ArgMatches),
     Operation(Common, Box<Remote>),
+    /// `auth token`, which asks nobody.
+    Token(Common, ArgMatches),
 }
 
 impl Asked {
     fn common(&self) -> &Common {
         match self {
             Self::Verb(cli, _) => &cli.common,
-            Self::Operation(common, _) => common,
+            Self::Operation(common, _) | Self::Token(common, _) => common,
         }
     }
     fn run(self, terminal: &Arc<Terminal>) -> Result<Exit> {
         match self {
             Self::Verb(cli, below) => run(cli, &below, terminal),
+            Self::Token(common, below) => remote::token(&below, &common, terminal).map(|()| Exit::OK),
             Self::Operation(common, asked) => runtime()?.block_on(remote::run(*asked, &common, terminal.clone())),
         }
     }
@@ -129,7 +137,7 @@ fn speak(common: &Common) {
 fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
     match cli.verb {
         Verb::Catalog(verb) => return runtime()?.block_on(catalog::run(&verb, below, &cli.common, terminal)),
-        Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema())),
+        Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema(&ends::registry()))),
         Verb::Project(Project::Check { file }) => runtime()?.block_on(project_check(&file, &cli.common, terminal))?,
         Verb::Keys(Keys::Generate) => {
             let key = Key::generate()?.expose();

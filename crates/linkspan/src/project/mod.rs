@@ -2,6 +2,7 @@
 
 mod decode;
 mod env;
+mod schema;
 mod tree;
 
 use std::{
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::schema::schema;
 use self::tree::Node;
 
 /// A Linkspan project: systems by name, and what moves between them.
@@ -195,11 +197,6 @@ impl Project {
     }
 }
 
-/// The JSON Schema of project files.
-pub fn schema() -> Value {
-    schemars::schema_for!(ProjectFile).to_value()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -248,11 +245,5 @@ connections:
             assert!(e.suggested_fix().unwrap_or_default().contains(says), "{e:?}");
             assert!(e.context().iter().any(|(k, v)| *k == "place" && v == place), "{e:?}");
         }
-    }
-
-    #[test]
-    fn the_schema_knows_every_field() {
-        let schema = schema();
-        assert!(schema["properties"]["connections"].is_object(), "{schema:#}");
     }
 }

@@ -30,6 +30,8 @@ pub struct Place {
     pub credential: Option<Secret>,
     pub project: Option<String>,
     pub profile: String,
+    /// Whether the credential is that of the profile.
+    pub kept: bool,
     /// Whether a run that was begun is waited for.
     pub wait: bool,
 }
@@ -45,6 +47,7 @@ impl Place {
             project: text(PROJECT),
             wait: matches.try_get_one::<bool>(WAIT).ok().flatten().copied().unwrap_or(false),
             profile: asked.clone().unwrap_or_else(|| "default".into()),
+            kept: false,
         };
         let own_dir = matches.try_contains_id("data_dir").unwrap_or(false) && matches.get_one::<std::path::PathBuf>("data_dir").is_some();
         if place.server.is_none() && own_dir && asked.is_none() {
@@ -53,6 +56,7 @@ impl Place {
         match profile::read(&place.profile)? {
             Some(kept) if place.server.as_ref().is_none_or(|server| *server == kept.server) => {
                 place.server.get_or_insert(kept.server);
+                place.kept = place.credential.is_none();
                 place.credential.get_or_insert(kept.token);
                 place.project = place.project.or(kept.project);
             }

@@ -30,7 +30,46 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
     let catalog = |catalog: Command| {
         ["list", "show", "add"].into_iter().fold(catalog, |all, verb| all.mut_subcommand(verb, |by_hand| by_hand.args(at::args())))
     };
-    command.mut_subcommand("apply", |by_hand| by_hand.args(at::args())).mut_subcommand("catalog", catalog)
+    let command = command
+        .mut_subcommand("apply", |by_hand| by_hand.args(at::args()))
+        .mut_subcommand("catalog", catalog)
+        .mut_subcommand("auth", |auth| auth.subcommand(token()));
+    ORDER.iter().enumerate().fold(command, |all, (i, word)| all.mut_subcommand(word, |verb| verb.display_order(i)))
+}
+
+/// How `--help` lists the verbs: what one begins with first.
+const ORDER: [&str; 17] = [
+    "demo",
+    "sync",
+    "serve",
+    "apply",
+    "catalog",
+    "connectors",
+    "connections",
+    "auth",
+    "users",
+    "projects",
+    "keys",
+    "audit",
+    "health",
+    "project",
+    "manifest",
+    "airbyte",
+    "completions",
+];
+
+/// Written by hand: what it prints is kept on this machine.
+fn token() -> Command {
+    let example = "Example:\n  curl -H \"Authorization: Bearer $(linkspan auth token)\" http://127.0.0.1:8007/v1/connectors";
+    Command::new("token")
+        .about("Print the credential of a sign-in, or the admin's key of the data dir, for other programs")
+        .after_help(example)
+        .args(at::args())
+}
+
+/// What `auth token` was given, when that was asked for.
+pub fn token_asked(matches: &ArgMatches) -> Option<ArgMatches> {
+    matches.subcommand_matches("auth")?.subcommand_matches("token").cloned()
 }
 
 fn placed(command: Command, words: &[&'static str], leaf: &dyn Fn(&'static str) -> Command) -> Command {
@@ -62,7 +101,8 @@ fn about(noun: &str) -> &'static str {
 
 fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
     let example = format!("The same over HTTP: {} {}", operation.method, operation.path);
-    let mut command = Command::new(word).about(operation.doc).after_help(example).allow_missing_positional(true);
+    let about = operation.doc.trim_end_matches('.');
+    let mut command = Command::new(word).about(about).after_help(example).allow_missing_positional(true);
     let fields = Field::of(operation);
     for (i, name) in cli.positional.iter().enumerate() {
         if let Some(field) = fields.iter().find(|f| f.name == *name) {

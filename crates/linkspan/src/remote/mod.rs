@@ -16,7 +16,7 @@ use linkspan_app::{Operation, Run};
 use linkspan_core::{Error, ErrorKind, Result, Secret};
 use serde_json::{Map, Value};
 
-use crate::{cli::Common, errors::Exit, interrupt, remote::commands::Call, terminal::Terminal};
+use crate::{cli::Common, errors::Exit, interrupt, remote::commands::Call, settings, terminal::Terminal};
 
 pub use self::{
     at::Place,
@@ -48,7 +48,13 @@ pub async fn run(remote: Remote, common: &Common, terminal: Arc<Terminal>) -> Re
     if operation.name == "auth.login" {
         return signed_in(&place, &answer, &terminal).map(|()| Exit::OK);
     }
-    show::answer(&answer, &terminal);
+    if operation.name == "auth.logout" && place.kept {
+        profile::forget(&place.profile)?;
+    }
+    // What was watched was shown as it came.
+    if !matches!(operation.run, Run::Watch(_)) {
+        show::answer(&answer, &terminal);
+    }
     Ok(run::exit(&answer))
 }
 
@@ -92,6 +98,29 @@ fn signed_in(place: &at::Place, answer: &Value, terminal: &Terminal) -> Result<(
         let until = answer["expires_at"].as_str().unwrap_or_default();
         format!("{} {server} until {until} (profile {} in {})", paint.good("signed in to"), place.profile, file.display())
     });
+    Ok(())
+}
+
+/// The credential that commands send, for programs that need one: a kept sign-in, else the admin's key of this machine's data dir.
+pub fn token(matches: &ArgMatches, common: &Common, terminal: &Terminal) -> Result<()> {
+    let place = at::Place::of(matches)?;
+    let nobody = || {
+        Error::new(ErrorKind::NotFound, "nobody is signed in here")
+            .fix("linkspan auth login EMAIL --server URL, or name the data dir of a server of this machine with --data-dir")
+    };
+    let token = match (place.credential, place.server) {
+        (Some(kept), _) => kept,
+        (None, Some(server)) => return Err(nobody().with("server", server)),
+        (None, None) => {
+            let file = settings::data_dir(common.data_dir.as_ref())?.join("admin.key");
+            let key = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => nobody().with("data_dir", file.parent().unwrap_or(&file).display()),
+                _ => linkspan_core::file_error("the admin's key cannot be read", &file, e),
+            })?;
+            Secret::new(key.trim())
+        }
+    };
+    terminal.show(&serde_json::json!({ "token": token.expose() }), |_| token.expose().to_owned());
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use linkspan_core::{Error, ErrorKind, Result, Secret, file_error};
@@ -33,7 +33,19 @@ pub fn keep(name: &str, profile: &Profile) -> Result<PathBuf> {
     let mut profiles = all(&file)?;
     let token = profile.token.expose();
     profiles.insert(name.to_owned(), json!({ "server": profile.server, "token": token, "project": profile.project }));
-    let failed = |e| file_error("the profile cannot be kept", &file, e);
+    written(&file, &profiles)?;
+    Ok(file)
+}
+
+/// A sign-in that is over.
+pub fn forget(name: &str) -> Result<()> {
+    let Some(file) = file() else { return Ok(()) };
+    let mut profiles = all(&file)?;
+    if profiles.remove(name).is_some() { written(&file, &profiles) } else { Ok(()) }
+}
+
+fn written(file: &Path, profiles: &BTreeMap<String, Value>) -> Result<()> {
+    let failed = |e| file_error("the profile cannot be kept", file, e);
     if let Some(folder) = file.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
@@ -41,11 +53,10 @@ pub fn keep(name: &str, profile: &Profile) -> Result<PathBuf> {
     fs::remove_file(&fresh).ok();
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(failed)?;
     to.write_all(json!(profiles).to_string().as_bytes()).and_then(|()| to.sync_all()).map_err(failed)?;
-    fs::rename(&fresh, &file).map_err(failed)?;
-    Ok(file)
+    fs::rename(&fresh, file).map_err(failed)
 }
 
-fn all(file: &std::path::Path) -> Result<BTreeMap<String, Value>> {
+fn all(file: &Path) -> Result<BTreeMap<String, Value>> {
     match fs::read(file) {
         Ok(text) => serde_json::from_slice(&text).map_err(|_| {
             Error::new(ErrorKind::ConfigInvalid, "the profiles are not readable")

@@ -74,3 +74,20 @@ fn a_url_in_a_connection_is_placed_and_a_check_that_fails_is_a_command_that_fail
     let checked = place.run(&["connectors", "check", "out"]);
     assert!(checked.code == 5 && checked.out.contains("failed"), "{checked:?}");
 }
+
+#[test]
+fn other_names_of_fields_and_types_are_no_change() {
+    let place = Place::new();
+    place.write(
+        "p.yaml",
+        "connectors:\n  shop: {type: rds, config: {dsn: 'postgresql://u:${PW}@db.example.com/shop', ssl.mode: require}}\n  \
+         my: {type: mysql, config: {host: db, username: u, password: '${PW}', database: d}}\n",
+    );
+    let apply =
+        || crate::program::said(place.command(&["apply", "-f", "p.yaml", "--output", "json"]).env("PW", "canary-2")).succeeds().json();
+    assert_eq!(apply()["created"], 2);
+    let again = apply();
+    assert_eq!((&again["unchanged"], &again["updated"]), (&2.into(), &0.into()), "{again}");
+    let shown = place.run(&["connectors", "show", "my", "--output", "json"]).succeeds().json();
+    assert_eq!(shown["config"]["user"], "u");
+}

@@ -127,3 +127,13 @@ fn the_local_examples_run_as_printed() {
     assert_eq!(place.sqlite("examples/files.db", "SELECT group_concat(sku, ' ') FROM products"), "00017 00018 00020");
     assert!(place.sqlite("examples/demo-shop.db", "SELECT count(*) > 7000 FROM orders") == "1");
 }
+
+/// Editors are pointed at a file: it is the one that this program writes.
+#[test]
+fn the_published_schema_is_current() {
+    let place = Place::new();
+    let printed = place.run(&["project", "schema"]).succeeds().out;
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/project.schema.json");
+    let published = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(printed == published, "docs/project.schema.json is old: linkspan project schema > docs/project.schema.json");
+}
