@@ -22,6 +22,20 @@ pub fn required(variable: &str) -> Option<String> {
     }
 }
 
+/// A folder of the material that may lie beside the repository (`LINKSPAN_SHARED`). Without it the test says what it left out and is
+/// counted as skipped, also in CI: the material is not part of the repository.
+pub fn shared(folder: &str) -> Option<std::path::PathBuf> {
+    let named = std::env::var_os("LINKSPAN_SHARED").map(std::path::PathBuf::from);
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let found = named.into_iter().chain([beside]).map(|shared| shared.join(folder)).find(|f| f.is_dir());
+    if found.is_none() {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        println!("skipped: {test} needs the folder `{folder}` of LINKSPAN_SHARED");
+        crate::trial::log("skipped", &format!("{test} needs the folder {folder} of LINKSPAN_SHARED"));
+    }
+    found
+}
+
 /// A superuser's URL of the PostgreSQL test server.
 pub fn postgres_url() -> Option<String> {
     required("LINKSPAN_TEST_POSTGRES_URL")
