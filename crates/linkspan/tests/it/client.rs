@@ -40,6 +40,17 @@ fn a_person_signs_in_to_a_server_and_what_they_may_not_do_is_refused() {
     let refused = said(here.command(&["auth", "keys", "create", "mine"]).env_remove("LINKSPAN_DATA_DIR"));
     assert!(refused.code == 3 && refused.err.contains("keys:write"), "{refused:?}");
     assert!(!signed.out.contains("eyJ") && !signed.err.contains("eyJ"), "a token is not for the screen");
+
+    // Other programs get it when they ask, until the sign-in is over.
+    let verb = |words: &[&str]| said(here.command(&[&["auth"], words].concat()).env_remove("LINKSPAN_DATA_DIR"));
+    let token = verb(&["token"]).succeeds().out.trim().to_owned();
+    let bearer = format!("Bearer {token}");
+    assert_eq!(hub.call("GET", "/v1/auth/me", &[("Authorization", &bearer)], "").json()["name"], "ada@example.com");
+    verb(&["logout"]).succeeds();
+    assert_eq!(hub.call("GET", "/v1/auth/me", &[("Authorization", &bearer)], "").status, 401);
+    verb(&["token"]).refuses(4, &["nobody is signed in"]);
+    let own = there.run(&["auth", "token"]).succeeds();
+    assert_eq!(own.out.trim(), std::fs::read_to_string(there.path("data/admin.key")).unwrap().trim());
 }
 
 #[test]
