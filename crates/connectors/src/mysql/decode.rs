@@ -118,7 +118,7 @@ impl Values {
             Form::Text | Form::Json | Form::Binary | Form::Spatial | Form::DateText | Form::DateTimeText(_) | Form::TimeText(_) => {
                 Self::Bytes(Bytes::with_capacity(0, 0))
             }
-            Form::Uuid => Self::Uuid(Vec::new()),
+            Form::Uuid | Form::UuidBytes => Self::Uuid(Vec::new()),
             Form::Date => Self::Date(Vec::new()),
             Form::DateTime(_) => Self::Timestamp(Vec::new(), None),
             Form::Timestamp(_) => Self::Timestamp(Vec::new(), Some("UTC".into())),
@@ -230,6 +230,7 @@ impl Column {
                 Some(micros) => v.push(micros),
                 None => return Some(Put::Odd(Reason::OutOfRange)),
             },
+            Values::Uuid(v) if self.form == Form::UuidBytes => v.extend_from_slice(sized(rest)?.first_chunk::<16>()?),
             Values::Uuid(v) => v.extend_from_slice(&values::uuid(sized(rest)?)?),
             Values::Bytes(b) => match self.form {
                 Form::DateText => b.push(Moment::take(rest)?.date_text().as_bytes())?,

@@ -20,7 +20,7 @@ fn destination(family: Family, database: &Database) -> Arc<dyn Destination> {
 }
 
 /// Reads a table and writes it to another one of the same database.
-async fn copy(family: Family, database: &Database, from: &str, to: &str, write: WriteMode, extra: serde_json::Value) {
+pub(crate) async fn copy(family: Family, database: &Database, from: &str, to: &str, write: WriteMode, extra: serde_json::Value) {
     let source = open(family, database, extra);
     let selected = full(&source, from).await;
     let (stream, mut schema) = (selected.stream.name.clone(), selected.stream.schema.clone());
@@ -59,7 +59,7 @@ async fn copy(family: Family, database: &Database, from: &str, to: &str, write: 
     session.commit(&commit).await.unwrap_or_else(|e| panic!("{from}: {e:?}"));
 }
 
-async fn differing(database: &Database, from: &str, to: &str) -> String {
+pub(crate) async fn differing(database: &Database, from: &str, to: &str) -> String {
     let kind = column_type(database, from).await;
     let is_text = ["char", "text", "enum", "set"].iter().any(|t| kind.contains(t));
     // Texts of two collations cannot be compared; all their characters can.
