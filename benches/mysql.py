@@ -2,9 +2,11 @@
 """MySQL (or MariaDB) into Parquet, beside the floors and the peers; and ways to merge. Cases are interleaved over the repeats, medians are printed.
 
     benches/mysql.py --linkspan target/release/linkspan --mysql mysql://USER:PW@127.0.0.1:3306/DATABASE --server-pid PID [--python VENV/bin/python] [--repeat 5] [CASE ...]
+    benches/mysql.py ... --flat 20000000      the memory of a read that is ten times as long, beside that of --rows
 
-The database of the URL is the user's to fill: `lineitem` , `merged` and `staged` are made in it. --python names a Python that
-has duckdb, duckdb-extension-mysql-scanner, pyarrow and connectorx. --server-pid is the server's process on this machine."""
+The database of the URL is the user's to fill: `lineitem`, `merged` and `staged` are made in it, for --flat `lineitem_flat`. --python names a
+Python that has duckdb, duckdb-extension-mysql-scanner, pyarrow and connectorx. --server-pid is the server's process on this machine.
+`mysqldump --tab` runs where the login has FILE and the server may write into a folder (secure_file_priv)."""
 import argparse, json, os, re, shutil, subprocess, sys, tempfile
 from urllib.parse import unquote, urlsplit
 
@@ -17,9 +19,10 @@ ap.add_argument("--mysql", required=True)
 ap.add_argument("--server-pid", type=int, required=True)
 ap.add_argument("--python", default=sys.executable)
 ap.add_argument("--sling"); ap.add_argument("--dlt-python")
-ap.add_argument("--tab", help="a folder that the server may write into (secure_file_priv), for mysqldump --tab")
+ap.add_argument("--tab", help="a folder that the server may write into, for mysqldump --tab; found by secure_file_priv when left out")
 ap.add_argument("--repeat", type=int, default=5)
 ap.add_argument("--rows", type=int, default=2_000_000)
+ap.add_argument("--flat", type=int, metavar="ROWS", help="read a table of so many rows beside the one of --rows, and compare the peaks of memory")
 ap.add_argument("--json", help="write the medians here")
 ap.add_argument("cases", nargs="*", help="names or regular expressions; default: all that can run")
 A = ap.parse_args()
@@ -39,22 +42,57 @@ def sql(text, database=DATABASE):
     return done.stdout.strip()
 
 
-def ensure_table():
+def write_login():
     with open(LOGIN, "w") as f:
         os.chmod(LOGIN, 0o600)
         f.write(f'[client]\nhost={URL.hostname}\nport={URL.port or 3306}\nuser={unquote(URL.username)}\npassword="{unquote(URL.password or "")}"\n')
-    have = "lineitem" in sql("show tables").split()
-    if not have or int(sql("select count(*) from lineitem")) != A.rows:
+
+
+def count(table):
+    return int(sql(f"select count(*) from {table}")) if table in sql("show tables").split() else -1
+
+
+def ensure_table():
+    if count("lineitem") != A.rows:
         sql(f"set @wanted = {A.rows};\n" + open(f"{HERE}/lineitem-mysql.sql").read())
 
 
+def ensure_flat():
+    """The same rows over and over under new ids: doubled until there are enough, in transactions that no server minds."""
+    if count("lineitem_flat") == A.flat:
+        return
+    sql("drop table if exists lineitem_flat; create table lineitem_flat like lineitem; insert into lineitem_flat select * from lineitem")
+    have, piece = A.rows, 2_000_000
+    while have < A.flat:
+        more = min(have, A.flat - have)
+        for low in range(0, more, piece):
+            high = min(low + piece, more)
+            sql(f"set session sql_log_bin = 0; insert into lineitem_flat select l_id + {have}, {', '.join(REST)} from lineitem_flat where l_id > {low} and l_id <= {high}")
+        have += more
+        print(f"lineitem_flat has {have} rows", file=sys.stderr, flush=True)
+    sql("analyze table lineitem_flat")
+
+
+def tab_folder():
+    """A folder that both this program and the server may write into; none where the server may write nowhere."""
+    allowed = sql("select ifnull(@@secure_file_priv, 'NULL')")
+    if A.tab or allowed == "NULL":
+        return A.tab
+    folder = tempfile.mkdtemp(prefix="linkspan-tab-", dir=allowed or None)
+    os.chmod(folder, 0o777)
+    return folder
+
+
+write_login()
+TAB = tab_folder()
 DATA = '--data-dir "$OUT/data"'
 PEER = f"{A.python} {HERE}/peers.py"
 CASES = {  # name: (command, what is checked afterwards)
     "floor_client": (f"{CLIENT} --quick -B -e 'SELECT * FROM lineitem' {DATABASE} > /dev/null", None),
-    "floor_dump_tab": (f"{DUMP} --tab={A.tab} --no-tablespaces {DATABASE} lineitem; s=$?; rm -f {A.tab}/lineitem.*; exit $s", None) if A.tab else None,
+    "floor_dump_tab": (f"{DUMP} --tab={TAB} --no-tablespaces {DATABASE} lineitem; s=$?; rm -f {TAB}/lineitem.*; exit $s", None) if TAB else None,
     "parquet_linkspan": (f'"$BIN" sync "$SRC" parquet:$OUT/o --stream {DATABASE}.lineitem --write replace {DATA}', "parquet"),
     "parquet_linkspan_1lane": (f'"$BIN" sync "$SRC" parquet:$OUT/o --stream {DATABASE}.lineitem --write replace --concurrency 1 {DATA}', "parquet"),
+    "parquet_linkspan_flat": (f'"$BIN" sync "$SRC" parquet:$OUT/o --stream {DATABASE}.lineitem_flat --write replace {DATA}', "parquet"),
     "parquet_duckdb": (f"{PEER} duckdb_mysql_parquet", "parquet"),
     "parquet_connectorx": (f"{PEER} connectorx_parquet", "parquet"),
     "parquet_sling": (f'HOME=$OUT SLING_HOME_DIR=$OUT/.sling {A.sling} run --src-conn "$SRC" --src-stream {DATABASE}.lineitem --tgt-object "file://$OUT/o.parquet"', "parquet") if A.sling else None,
@@ -70,7 +108,12 @@ MERGES = {
 }
 CASES |= {name: (f"{CLIENT} {DATABASE} -e 'BEGIN; {statement}; COMMIT'", "merged") for name, statement in MERGES.items()}
 CASES = {n: c for n, c in CASES.items() if c}
-NAMES = [n for n in CASES if not A.cases or any(re.fullmatch(p, n) for p in A.cases)]
+WANTED = A.cases or (["parquet_linkspan", "parquet_linkspan_flat"] if A.flat else [".*"])
+NAMES = [n for n in CASES if any(re.fullmatch(p, n) for p in WANTED) and (A.flat or not n.endswith("_flat"))]
+
+
+def rows_of(name):
+    return A.flat if name.endswith("_flat") else A.rows
 
 
 def stage(turn):
@@ -97,12 +140,14 @@ def run(name, turn):
     os.makedirs(env["OUT"])
     x = measure(command, env, A.server_pid)
     checks = {"parquet": lambda: parquet_rows(A.python, env["OUT"]), "merged": lambda: merged(turn)}
-    got = checks.get(check, lambda: A.rows)() if x["ok"] else -1
+    got = checks.get(check, lambda: rows_of(name))() if x["ok"] else -1
     shutil.rmtree(env["OUT"], ignore_errors=True)
-    return x | {"ok": x["ok"] and got == A.rows, "got": got}
+    return x | {"ok": x["ok"] and got == rows_of(name), "got": got}
 
 
 ensure_table()
+if A.flat:
+    ensure_flat()
 results = {n: [] for n in NAMES}
 for repeat in range(A.repeat):
     for name in NAMES:
@@ -111,7 +156,12 @@ for repeat in range(A.repeat):
         if x["ok"]:
             results[name].append(x)
 found = medians(results)
-table(found, A.rows, lambda name: "merge_on_duplicate_key" if name.startswith("merge") else "floor_client")
+table({n: m for n, m in found.items() if rows_of(n) == A.rows}, A.rows, lambda name: "merge_on_duplicate_key" if name.startswith("merge") else "floor_client")
+if A.flat and {"parquet_linkspan", "parquet_linkspan_flat"} <= found.keys():
+    short, long = found["parquet_linkspan"]["rss"], found["parquet_linkspan_flat"]["rss"]
+    print(f"\npeak memory: {short:.0f} MB at {A.rows} rows, {long:.0f} MB at {A.flat} rows; {found['parquet_linkspan_flat']['wall']:.1f} s")
 if A.json:
     json.dump(found, open(A.json, "w"), indent=1)
 shutil.rmtree(WORK, ignore_errors=True)
+if TAB and not A.tab:
+    shutil.rmtree(TAB, ignore_errors=True)

@@ -5,6 +5,7 @@ pub mod csv;
 mod cursors;
 mod dsn;
 pub mod faker;
+mod gather;
 pub mod http_json;
 pub mod jsonl;
 pub mod mysql;

@@ -3,13 +3,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use arrow_schema::{Field, FieldRef, Schema};
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 use linkspan_core::{Cursor, Error, ErrorKind, Result, Stream, StreamName, native, suggest};
 
 use super::{
+    record::{self, Place, TOKEN},
     server::Flavor,
     sql::{ident, list, literal},
-    types::{Choices, Form, GENERATED, SRID, Typed},
+    types::{Choices, Form, GENERATED, SRID, SYSTEM, Typed},
     wire::{TextRow, Wire},
 };
 use crate::cursors::Ordered;
@@ -40,21 +41,27 @@ pub(super) struct Column {
     /// As the catalog spells it.
     pub native: String,
     pub nullable: bool,
-    pub generated: bool,
-    /// Of a spatial column that is bound to a reference system.
-    pub srid: Option<String>,
+    /// What its field says besides: that it is computed, its reference system, and of a column of ours what it was made for.
+    pub marks: HashMap<String, String>,
 }
 
 impl Column {
     pub fn field(&self) -> Field {
-        let mut field = self.form.field(&self.name, &self.native, self.nullable);
-        if self.generated {
-            field = native::with_mark(field, GENERATED, "");
+        let field = self.form.field(&self.name, &self.native, self.nullable);
+        self.marks.iter().fold(field, |field, (mark, value)| native::with_mark(field, mark, value))
+    }
+
+    /// Reads a column of a table of ours as what it was made for, as far as it still stands as it was made.
+    fn remember(&mut self, made_for: &Field) {
+        let Some(form) = self.form.remembered(made_for) else { return };
+        self.form = form;
+        // What a type of this system is called now is known better from the catalog.
+        let of_elsewhere = native::native_in(made_for, SYSTEM).is_none();
+        let kept = made_for.metadata().iter().filter(|(mark, _)| *mark != native::NATIVE || of_elsewhere);
+        self.marks.extend(kept.map(|(mark, value)| (mark.clone(), value.clone())));
+        if matches!(made_for.data_type(), DataType::Decimal128(..) | DataType::Decimal256(..)) && form == Form::Text {
+            self.marks.insert(native::DECIMAL_TEXT.to_owned(), String::new());
         }
-        if let Some(srid) = &self.srid {
-            field = native::with_mark(field, SRID, srid);
-        }
-        field
     }
 }
 
@@ -162,12 +169,13 @@ const READABLE: &str = "TABLE_TYPE IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED')
 pub(super) async fn load(wire: &mut Wire, wanted: Wanted<'_>, choices: Choices) -> Result<Vec<Table>> {
     let place = wanted.condition();
     let sql = format!(
-        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH, CREATE_OPTIONS FROM information_schema.TABLES \
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, TABLE_ROWS, DATA_LENGTH, CREATE_OPTIONS, TABLE_COMMENT FROM information_schema.TABLES \
          WHERE {place} AND {READABLE}"
     );
     let rows = wire.query(&sql, DOING).await?;
     let mut columns = load_columns(wire, &place, choices).await?;
     let mut keys = load_keys(wire, &place).await?;
+    remember(wire, &rows, &mut columns).await?;
     let mut tables = Vec::with_capacity(rows.len());
     for row in rows {
         let mut row = row.into_iter();
@@ -188,6 +196,25 @@ pub(super) async fn load(wire: &mut Wire, wanted: Wanted<'_>, choices: Choices) 
     }
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tables)
+}
+
+/// Columns of tables that Linkspan made are what they were made for.
+async fn remember(wire: &mut Wire, rows: &[TextRow], columns: &mut HashMap<StreamName, Vec<Column>>) -> Result<()> {
+    let ours = |row: &TextRow| {
+        let token = row[6].clone().filter(|comment| comment.starts_with(TOKEN))?;
+        let name = StreamName::new(row[0].as_deref(), row[1].as_deref()?);
+        columns.contains_key(&name).then(|| (Place { database: row[0].clone().unwrap_or_default(), name: name.name.to_string() }, token))
+    };
+    let made: Vec<(Place, String)> = rows.iter().filter_map(ours).collect();
+    for table in record::remembered(wire, &made).await? {
+        let Some(columns) = columns.get_mut(&StreamName::new(Some(&table.place.database), &table.place.name)) else { continue };
+        for column in columns {
+            if let Some(known) = table.columns.iter().find(|known| known.stored == column.name) {
+                column.remember(&known.field);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How many relations `load` would show.
@@ -221,8 +248,13 @@ async fn load_columns(wire: &mut Wire, place: &str, choices: Choices) -> Result<
             form: Form::of(&typed, choices),
             native: if checked_json { "json".to_owned() } else { text(4).to_owned() },
             nullable: text(5) == "YES",
-            generated: !text(9).is_empty(),
-            srid: row[10].clone().filter(|s| s != "0"),
+            marks: [
+                (!text(9).is_empty()).then(|| (GENERATED.to_owned(), String::new())),
+                row[10].clone().filter(|s| s != "0").map(|srid| (SRID.to_owned(), srid)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         };
         found.entry(table).or_default().push(column);
     }
@@ -292,8 +324,7 @@ mod tests {
 
     #[test]
     fn cursors_come_best_first_and_only_what_has_an_order() {
-        let column =
-            |name: &str, form| Column { name: name.into(), form, native: "x".into(), nullable: true, generated: false, srid: None };
+        let column = |name: &str, form| Column { name: name.into(), form, native: "x".into(), nullable: true, marks: HashMap::new() };
         let columns = [
             column("id", Form::UInt64),
             column("doc", Form::Json),

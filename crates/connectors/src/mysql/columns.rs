@@ -164,6 +164,8 @@ fn again(native: &str, field: &Field, flavor: Flavor) -> Option<SqlType> {
             if matches!(field.data_type(), DataType::Binary) =>
         {
             let srid = field.metadata().get(SRID).and_then(|s| s.parse().ok()).unwrap_or(0);
+            // MariaDB does not know the short name that MySQL's catalog has for it.
+            let name = if name == "geomcollection" { "geometrycollection" } else { name };
             Some(SqlType::new(name, Way::Spatial(srid)))
         }
         _ => None,
@@ -258,6 +260,7 @@ mod tests {
         assert!(native(DataType::Utf8, "enum('a','it''s)')").starts_with("enum('a', 'it\\'s)')"));
         assert_eq!(native(DataType::UInt64, "bit(9)"), "bit(9)");
         assert_eq!(native(DataType::Int16, "year(4)"), "year");
+        assert_eq!(native(DataType::Binary, "geomcollection"), "geometrycollection");
         for bad in ["varchar(20); DROP TABLE x", "enum('a'); DROP TABLE x", "enum('a", "int); DROP"] {
             assert!(!native(DataType::Utf8, bad).contains("DROP"), "{bad}");
         }

@@ -41,7 +41,7 @@ pub struct MysqlConfig {
     /// A PEM file with the certificates to trust; the machine's own when left out. With it, every mode that uses TLS checks the chain.
     #[serde(default)]
     pub sslrootcert: Option<String>,
-    /// A PEM file with the server's RSA key (`SHOW STATUS LIKE 'Caching_sha2_password_rsa_public_key'`): with it a sha2 login needs no TLS.
+    /// A PEM file with the server's RSA key (`SHOW STATUS LIKE '%rsa_public_key'`): with it a sha2 login needs no TLS.
     #[serde(default)]
     pub server_public_key: Option<String>,
     /// The databases whose tables are shown. Empty: `database`, else all that the login can read.

@@ -7,8 +7,9 @@ use linkspan_core::{Alter, Error, ErrorKind, LoadStream, Result, SchemaPlan, Wri
 use super::{
     books::Books,
     columns::check_name,
+    record::{Column, Place, TOKEN, Table, kept, record},
     sql::{ident, list, literal},
-    tables::{self, Column, NO_COLUMNS, Place, Table, kept},
+    tables::{self, NO_COLUMNS},
     wire::Wire,
 };
 
@@ -82,7 +83,7 @@ impl Making<'_> {
         check_name("database", &self.place.database)?;
         check_name("table", &self.place.name)?;
         let flavor = self.wire.flavor();
-        let token = format!("{}{}", tables::TOKEN, uuid::Uuid::new_v4().simple());
+        let token = format!("{}{}", TOKEN, uuid::Uuid::new_v4().simple());
         let mut table = Table { place: self.place.clone(), token, key: key.to_vec(), columns: Vec::new() };
         for field in stored_fields(schema, self.load.write) {
             check_name("column", field.name())?;
@@ -90,7 +91,7 @@ impl Making<'_> {
         }
         self.make_database().await?;
         // The record comes first: a table that stands without one would be somebody else's for ever.
-        tables::record(self.wire, self.books, &table).await?;
+        record(self.wire, self.books, &table).await?;
         let sql = create_sql(&table)?;
         self.run(&sql, "making the table").await?;
         Ok(table)
@@ -146,7 +147,7 @@ impl Making<'_> {
         if !changes.is_empty() {
             self.alter(&next, &changes).await?;
         }
-        tables::record(self.wire, self.books, &next).await?;
+        record(self.wire, self.books, &next).await?;
         *table = next;
         Ok(())
     }
@@ -202,7 +203,7 @@ impl Making<'_> {
             _ => e,
         })?;
         table.key = key;
-        tables::record(self.wire, self.books, &table).await?;
+        record(self.wire, self.books, &table).await?;
         Ok(table)
     }
 

@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
-};
-use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
-use arrow_schema::{ArrowError, Field, FieldRef, Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{Field, FieldRef, Schema, SchemaRef};
 use linkspan_core::{Change, ChangeKind, Changes, Error, ErrorKind, Reason, Result};
 
 use super::{
@@ -17,10 +12,7 @@ use super::{
     values::{self, Moment, Span, fixed, sized},
     wire::Rows,
 };
-
-/// A batch ends at so many rows, or at so many bytes on the wire, whichever comes first. A larger row travels alone.
-const MAX_ROWS: usize = 8 * 1024;
-const MAX_BYTES: usize = 1 << 20;
+use crate::gather::{MAX_BYTES, MAX_ROWS, Values};
 
 /// A batch, with the record of values that had to change.
 pub(super) struct Decoded {
@@ -48,142 +40,6 @@ struct Column {
     srid: u32,
     /// The wire sends bits, not a number.
     of_bits: bool,
-}
-
-enum Values {
-    Bool(BooleanBufferBuilder),
-    Int8(Vec<i8>),
-    UInt8(Vec<u8>),
-    Int16(Vec<i16>),
-    UInt16(Vec<u16>),
-    Int32(Vec<i32>),
-    UInt32(Vec<u32>),
-    Int64(Vec<i64>),
-    UInt64(Vec<u64>),
-    Float4(Vec<f32>),
-    Float8(Vec<f64>),
-    Decimal(Vec<i128>, u8, i8),
-    Decimal256(Vec<i256>, u8, i8),
-    Bytes(Bytes),
-    Uuid(Vec<u8>),
-    Date(Vec<i32>),
-    Timestamp(Vec<i64>, Option<Arc<str>>),
-    Time(Vec<i64>),
-}
-
-/// Values of any length, end to end.
-struct Bytes {
-    data: Vec<u8>,
-    offsets: Vec<i32>,
-}
-
-impl Bytes {
-    fn with_capacity(rows: usize, bytes: usize) -> Self {
-        let mut offsets = Vec::with_capacity(rows + 1);
-        offsets.push(0);
-        Self { data: Vec::with_capacity(bytes), offsets }
-    }
-    #[inline]
-    fn push(&mut self, value: &[u8]) -> Option<()> {
-        self.data.extend_from_slice(value);
-        self.offsets.push(i32::try_from(self.data.len()).ok()?);
-        Some(())
-    }
-    fn repeat(&mut self) {
-        self.offsets.push(self.offsets.last().copied().unwrap_or(0));
-    }
-    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let (rows, bytes) = (self.offsets.len(), (self.data.len() + self.data.len() / 8).min(MAX_BYTES));
-        let full = std::mem::replace(self, Self::with_capacity(rows, bytes));
-        (OffsetBuffer::new(full.offsets.into()), Buffer::from_vec(full.data))
-    }
-}
-
-impl Values {
-    fn of(form: Form) -> Self {
-        match form {
-            Form::Bool => Self::Bool(BooleanBufferBuilder::new(0)),
-            Form::Int8 => Self::Int8(Vec::new()),
-            Form::UInt8 => Self::UInt8(Vec::new()),
-            Form::Int16 | Form::Year => Self::Int16(Vec::new()),
-            Form::UInt16 => Self::UInt16(Vec::new()),
-            Form::Int32 => Self::Int32(Vec::new()),
-            Form::UInt32 => Self::UInt32(Vec::new()),
-            Form::Int64 => Self::Int64(Vec::new()),
-            Form::UInt64 | Form::Bits => Self::UInt64(Vec::new()),
-            Form::Float4 => Self::Float4(Vec::new()),
-            Form::Float8 => Self::Float8(Vec::new()),
-            Form::Decimal(p, s) if p <= 38 => Self::Decimal(Vec::new(), p, s),
-            Form::Decimal(p, s) => Self::Decimal256(Vec::new(), p, s),
-            Form::Text | Form::Json | Form::Binary | Form::Spatial | Form::DateText | Form::DateTimeText(_) | Form::TimeText(_) => {
-                Self::Bytes(Bytes::with_capacity(0, 0))
-            }
-            Form::Uuid => Self::Uuid(Vec::new()),
-            Form::Date => Self::Date(Vec::new()),
-            Form::DateTime(_) => Self::Timestamp(Vec::new(), None),
-            Form::Timestamp(_) => Self::Timestamp(Vec::new(), Some("UTC".into())),
-            Form::Time(_) => Self::Time(Vec::new()),
-        }
-    }
-
-    /// What stands in a null's place.
-    fn push_default(&mut self) {
-        match self {
-            Self::Bool(v) => v.append(false),
-            Self::Int8(v) => v.push(0),
-            Self::UInt8(v) => v.push(0),
-            Self::Int16(v) => v.push(0),
-            Self::UInt16(v) => v.push(0),
-            Self::Int32(v) | Self::Date(v) => v.push(0),
-            Self::UInt32(v) => v.push(0),
-            Self::Int64(v) | Self::Time(v) | Self::Timestamp(v, _) => v.push(0),
-            Self::UInt64(v) => v.push(0),
-            Self::Float4(v) => v.push(0.0),
-            Self::Float8(v) => v.push(0.0),
-            Self::Decimal(v, ..) => v.push(0),
-            Self::Decimal256(v, ..) => v.push(i256::ZERO),
-            Self::Bytes(b) => b.repeat(),
-            Self::Uuid(v) => v.extend_from_slice(&[0; 16]),
-        }
-    }
-
-    fn finish(&mut self, is_text: bool, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        Ok(match self {
-            Self::Bool(v) => Arc::new(BooleanArray::new(v.finish(), nulls)),
-            Self::Int8(v) => Arc::new(Int8Array::new(full(v), nulls)),
-            Self::UInt8(v) => Arc::new(UInt8Array::new(full(v), nulls)),
-            Self::Int16(v) => Arc::new(Int16Array::new(full(v), nulls)),
-            Self::UInt16(v) => Arc::new(UInt16Array::new(full(v), nulls)),
-            Self::Int32(v) => Arc::new(Int32Array::new(full(v), nulls)),
-            Self::UInt32(v) => Arc::new(UInt32Array::new(full(v), nulls)),
-            Self::Int64(v) => Arc::new(Int64Array::new(full(v), nulls)),
-            Self::UInt64(v) => Arc::new(UInt64Array::new(full(v), nulls)),
-            Self::Float4(v) => Arc::new(Float32Array::new(full(v), nulls)),
-            Self::Float8(v) => Arc::new(Float64Array::new(full(v), nulls)),
-            Self::Decimal(v, p, s) => Arc::new(Decimal128Array::new(full(v), nulls).with_precision_and_scale(*p, *s)?),
-            Self::Decimal256(v, p, s) => Arc::new(Decimal256Array::new(full(v), nulls).with_precision_and_scale(*p, *s)?),
-            Self::Bytes(b) => {
-                let (offsets, data) = b.take();
-                match is_text {
-                    true => Arc::new(StringArray::try_new(offsets, data, nulls)?),
-                    false => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
-                }
-            }
-            Self::Uuid(v) => {
-                let room = Vec::with_capacity(v.len());
-                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(std::mem::replace(v, room)), nulls)?)
-            }
-            Self::Date(v) => Arc::new(Date32Array::new(full(v), nulls)),
-            Self::Timestamp(v, zone) => Arc::new(TimestampMicrosecondArray::new(full(v), nulls).with_timezone_opt(zone.clone())),
-            Self::Time(v) => Arc::new(Time64MicrosecondArray::new(full(v), nulls)),
-        })
-    }
-}
-
-/// The values, leaving room for as many again.
-fn full<T: arrow_buffer::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {
-    let room = Vec::with_capacity(values.len());
-    std::mem::replace(values, room).into()
 }
 
 /// What came of one value.
@@ -214,9 +70,9 @@ impl Column {
             Values::Int64(v) => v.push(i64::from_le_bytes(fixed(rest)?)),
             Values::UInt64(v) if self.of_bits => v.push(values::bits(sized(rest)?)?),
             Values::UInt64(v) => v.push(u64::from_le_bytes(fixed(rest)?)),
-            Values::Float4(v) => v.push(f32::from_le_bytes(fixed(rest)?)),
-            Values::Float8(v) => v.push(f64::from_le_bytes(fixed(rest)?)),
-            Values::Decimal(v, _, scale) => v.push(values::decimal128(sized(rest)?, *scale)?),
+            Values::Float32(v) => v.push(f32::from_le_bytes(fixed(rest)?)),
+            Values::Float64(v) => v.push(f64::from_le_bytes(fixed(rest)?)),
+            Values::Decimal128(v, _, scale) => v.push(values::decimal128(sized(rest)?, *scale)?),
             Values::Decimal256(v, _, scale) => v.push(values::decimal256(sized(rest)?, *scale)?),
             Values::Date(v) => match Moment::take(rest)?.days() {
                 Some(days) => v.push(days),
@@ -230,8 +86,9 @@ impl Column {
                 Some(micros) => v.push(micros),
                 None => return Some(Put::Odd(Reason::OutOfRange)),
             },
+            Values::Uuid(v) if self.form == Form::UuidBytes => v.extend_from_slice(sized(rest)?.first_chunk::<16>()?),
             Values::Uuid(v) => v.extend_from_slice(&values::uuid(sized(rest)?)?),
-            Values::Bytes(b) => match self.form {
+            Values::Text(b) | Values::Binary(b) => match self.form {
                 Form::DateText => b.push(Moment::take(rest)?.date_text().as_bytes())?,
                 Form::DateTimeText(digits) => b.push(Moment::take(rest)?.text(digits).as_bytes())?,
                 Form::TimeText(digits) => b.push(Span::take(rest)?.text(digits).as_bytes())?,
@@ -255,14 +112,7 @@ impl Column {
     }
 
     fn finish(&mut self, rows: usize) -> Result<ArrayRef> {
-        let nulls = (!self.nulls.is_empty()).then(|| {
-            let mut valid = BooleanBufferBuilder::new(rows);
-            valid.append_n(rows, true);
-            self.nulls.drain(..).for_each(|row| valid.set_bit(row as usize, false));
-            NullBuffer::new(valid.finish())
-        });
-        let is_text = !matches!(self.form, Form::Binary | Form::Spatial);
-        self.values.finish(is_text, nulls).map_err(|e| {
+        self.values.finish(rows, &mut self.nulls).map_err(|e| {
             Error::new(ErrorKind::DataInvalid, "a column's values are not what its type says")
                 .with("column", self.field.name())
                 .fix("check the column's character set: its bytes are not valid text")
@@ -278,7 +128,7 @@ impl Decoder {
             srid: srid_of(&field),
             field: field.as_ref().clone(),
             form,
-            values: Values::of(form),
+            values: Values::of(&form.data_type()),
             nulls: Vec::new(),
             of_bits: form == Form::Bits,
         };
@@ -403,7 +253,7 @@ fn garbled() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{Array, cast::AsArray, types::TimestampMicrosecondType};
+    use arrow_array::{Array, StringArray, cast::AsArray, types::TimestampMicrosecondType};
 
     use super::*;
 

@@ -7,14 +7,17 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, cast::AsArray, types::Flo
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use linkspan_core::{Change, ChangeKind, Changes, Error, ErrorKind, Misfit, Reason, Result, rows::Rejected};
 
-use super::{columns::Way, tables::Column};
+use super::{columns::Way, document, record::Column, server::Flavor};
 use crate::text::cells::{Cells, strict};
 
-/// 0001-01-01 and 9999-12-31, in days.
-const FIRST_DAY: i64 = -719_162;
+/// 0000-01-01 and 9999-12-31, in days.
+const FIRST_DAY: i64 = -719_528;
 const LAST_DAY: i64 = 2_932_896;
 /// The seconds that a `timestamp` holds.
 const EPOCH: std::ops::RangeInclusive<i64> = 1..=2_147_483_647;
+
+pub(super) const FIX: &str = "set the drift policy of this stream to `discard_value` (null, recorded) or `discard_row` (left out, recorded), or \
+    read the column as text by a `query` of the source";
 
 /// A column's values, ready to be written.
 pub(super) struct Values {
@@ -127,7 +130,7 @@ impl Values {
     }
 
     /// Why the column cannot hold the value, if so.
-    fn misfit(&self, row: usize, most: Option<usize>) -> Option<Reason> {
+    fn misfit(&self, row: usize, most: Option<usize>, flavor: Flavor) -> Option<Reason> {
         if self.is_null(row) {
             return None;
         }
@@ -143,6 +146,10 @@ impl Values {
             Cells::Blob(a) => most.is_some_and(|most| a.value(row).len() > most).then_some(Reason::TooLarge),
             cells => {
                 let text = cells.text(row)?;
+                // MariaDB keeps the text of a document, MySQL what it understood of it.
+                if self.way == Way::Json && flavor == Flavor::Mysql && !document::is_kept(text) {
+                    return Some(Reason::NotRepresentable);
+                }
                 most.is_some_and(|most| text.len() > most && text.chars().count() > most).then_some(Reason::TooLarge)
             }
         }
@@ -165,12 +172,18 @@ fn instant_misfit(ticks: i64, unit: TimeUnit, way: Way) -> Option<Reason> {
 
 /// The rows that can be written, and what had to be changed for that. `columns` are those of the batch, by position; `None` where the
 /// table has no such column (a feed's own).
-pub(super) fn settle(rows: RecordBatch, columns: &[Option<&Column>], key: &[String], policy: Misfit) -> Result<(RecordBatch, Changes)> {
+pub(super) fn settle(
+    rows: RecordBatch,
+    columns: &[Option<&Column>],
+    key: &[String],
+    policy: Misfit,
+    flavor: Flavor,
+) -> Result<(RecordBatch, Changes)> {
     let mut misfits = Vec::new();
     for (at, column) in columns.iter().enumerate() {
         let Some(column) = column else { continue };
         let values = Values::of(rows.column(at), column).map_err(|e| e.with("column", column.field.name()))?;
-        let found = (0..rows.num_rows()).filter_map(|row| Some((row, at, values.misfit(row, column.made.most)?)));
+        let found = (0..rows.num_rows()).filter_map(|row| Some((row, at, values.misfit(row, column.made.most, flavor)?)));
         misfits.extend(found);
     }
     if misfits.is_empty() {
@@ -180,10 +193,7 @@ pub(super) fn settle(rows: RecordBatch, columns: &[Option<&Column>], key: &[Stri
     let name = |at: usize| schema.field(at).name().as_str();
     if policy == Misfit::Fail {
         let (row, at, reason) = misfits[0];
-        return Err(Error::new(ErrorKind::DataInvalid, describe(reason))
-            .with("column", name(at))
-            .with("row_of_batch", row)
-            .fix("let misfits become null or leave their rows out (recorded either way), or write to a wider column"));
+        return Err(Error::new(ErrorKind::DataInvalid, describe(reason)).with("column", name(at)).with("row_of_batch", row).fix(FIX));
     }
     let mut changes = Changes::default();
     let mut out: BTreeMap<usize, (usize, Reason)> = BTreeMap::new();
@@ -231,7 +241,9 @@ fn describe(reason: Reason) -> &'static str {
     match reason {
         Reason::OutOfRange => "a value is outside of what its MySQL column can hold",
         Reason::TooLarge => "a value is longer than its MySQL column",
-        Reason::NotRepresentable => "a value cannot be held exactly by its MySQL column (NaN, an infinity, digits that would be rounded)",
+        Reason::NotRepresentable => {
+            "a value cannot be held exactly by its MySQL column (NaN, an infinity, digits that would be rounded, a JSON document with such a number or with two equal keys)"
+        }
         Reason::Invalid => "a column that must not be null got a null",
         Reason::DriftPolicy => "a value was refused by the drift policy",
     }

@@ -62,7 +62,7 @@ impl Said {
             1048 | 1264 | 1265 | 1292 | 1366 | 1406 | 1441 | 1690 | 3140 | 3141 | 3155 | 3157 | 4025 => (
                 DataInvalid,
                 "a value does not fit its column",
-                Some("let misfits become null or leave their rows out, or write to a wider column"),
+                Some("read the column as text by a `query` of the source, or write to another target"),
             ),
             1153 | 1301 => (DataInvalid, "a row is longer than the server takes", Some("raise max_allowed_packet on the server")),
             1071 | 1170 => (DataInvalid, "the key is too long for an index", Some("choose a shorter key with --key")),
@@ -70,6 +70,16 @@ impl Said {
                 (Unsupported, "the table has too many or too wide columns for the server", Some("leave columns out of the stream"))
             }
             1059 | 1102 | 1103 | 1166 => (ConfigInvalid, "the server does not take that name", Some("choose another name with --target")),
+            3750 => (
+                ConfigInvalid,
+                "the server makes no table without a primary key",
+                Some("write with --write merge and a --key, or let an administrator set sql_require_primary_key = OFF"),
+            ),
+            1148 | 3948 | 4166 => (
+                Unsupported,
+                "the server takes no rows as a file from this session, though local_infile is on",
+                Some("set local_infile = 0 on the server: the rows then travel as INSERTs"),
+            ),
             1836 | 1290 => (PermissionDenied, "the server is read-only", Some("connect to the primary server")),
             1412 => (PositionLost, "the table was rewritten while it was being read", Some("run again: the table is read from its start")),
             1060 => (ConfigInvalid, "two columns have the same name", Some("give each column of the query its own name with AS")),

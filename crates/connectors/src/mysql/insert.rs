@@ -9,8 +9,9 @@ use super::{
     books::text,
     columns::{SqlType, Way},
     encode::Values,
+    record::{Column, Table},
     sql::{ident, list},
-    tables::{Column, NO_COLUMNS, Table},
+    tables::NO_COLUMNS,
     wire::Wire,
 };
 
@@ -22,7 +23,7 @@ const PIECE: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
     Load,
-    /// With this many bytes of a statement at most; one row is always sent.
+    /// With so many bytes at most in a packet of the server.
     Insert(usize),
 }
 
@@ -31,7 +32,7 @@ pub(super) async fn path(wire: &mut Wire) -> Result<Path> {
     let rows = wire.query("SELECT @@GLOBAL.local_infile, @@max_allowed_packet", "asking for the server's limits").await?;
     let row = rows.into_iter().next().unwrap_or_default();
     let most = text(&row, 1).parse().unwrap_or(PIECE);
-    Ok(if text(&row, 0) == "1" { Path::Load } else { Path::Insert(PIECE.min(most / 2)) })
+    Ok(if text(&row, 0) == "1" { Path::Load } else { Path::Insert(most) })
 }
 
 /// Where rows go, and which of a batch's columns.
@@ -163,6 +164,7 @@ async fn insert(wire: &mut Wire, most: usize, into: &Into<'_>, batches: &[Record
         columns => list(columns.iter().map(|(_, stored, _)| ident(stored))),
     };
     let head = format!("INSERT INTO {} ({names}) VALUES ", into.table).into_bytes();
+    let piece = PIECE.min(most / 2);
     let (mut sql, mut scratch, mut one, mut taken) = (head.clone(), Vec::new(), Vec::new(), 0);
     for rows in batches {
         let values = values(into, rows)?;
@@ -179,7 +181,10 @@ async fn insert(wire: &mut Wire, most: usize, into: &Into<'_>, batches: &[Record
                 value.literal(row, &mut one, &mut scratch);
             }
             one.push(b')');
-            if sql.len() > head.len() && sql.len() + one.len() > most {
+            if head.len() + one.len() >= most {
+                return Err(too_long().with("row_of_batch", row));
+            }
+            if sql.len() > head.len() && sql.len() + one.len() > piece {
                 taken += wire.change(&sql, DOING).await?.0;
                 sql.truncate(head.len());
             }
@@ -193,6 +198,12 @@ async fn insert(wire: &mut Wire, most: usize, into: &Into<'_>, batches: &[Record
         taken += wire.change(&sql, DOING).await?.0;
     }
     Ok(taken)
+}
+
+/// The server would end the session in the middle of such a row, without a word.
+fn too_long() -> Error {
+    Error::new(ErrorKind::DataInvalid, "a row is longer than the server takes in one statement")
+        .fix("raise max_allowed_packet on the server, or let it take files (local_infile = 1)")
 }
 
 /// The temporary table of a merge. Its columns are named by their place, so that no name of the user's can be in the way.
@@ -312,7 +323,7 @@ mod tests {
     use arrow_schema::Schema;
 
     use super::*;
-    use crate::mysql::{columns::sql_type, server::Flavor, tables::Place};
+    use crate::mysql::{columns::sql_type, record::Place, server::Flavor};
 
     fn merge_sql(names: &[&str], feed: Feed) -> Vec<String> {
         let fields: Vec<Field> = names.iter().map(|n| Field::new(*n, DataType::Int64, true)).collect();

@@ -8,20 +8,20 @@ use super::{
 
 /// Whether ranges of this column can be read: its values have an order, and each can be written down exactly.
 pub(super) fn is_sliceable(column: &Column) -> bool {
-    column.form.is_orderable() || matches!(column.form, Form::Binary | Form::Uuid)
+    column.form.is_orderable() || matches!(column.form, Form::Binary | Form::Uuid | Form::UuidBytes)
 }
 
 /// A value of the column in a SELECT list, as text that `written` takes back.
 pub(super) fn asked(column: &Column) -> String {
     let name = ident(&column.name);
-    if column.form == Form::Binary { format!("HEX({name})") } else { name }
+    if matches!(column.form, Form::Binary | Form::UuidBytes) { format!("HEX({name})") } else { name }
 }
 
 /// A value that `asked` brought, as SQL. Digits stay a number, so that it is compared as one and not as a double.
 pub(super) fn written(column: &Column, value: &str) -> String {
     let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'));
     match column.form {
-        Form::Binary => format!("X'{}'", value.bytes().filter(u8::is_ascii_hexdigit).map(char::from).collect::<String>()),
+        Form::Binary | Form::UuidBytes => format!("X'{}'", value.bytes().filter(u8::is_ascii_hexdigit).map(char::from).collect::<String>()),
         form if form.is_number() && is_number => value.to_owned(),
         _ => literal(value),
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     fn column(form: Form) -> Column {
-        Column { name: "k".into(), form, native: "x".into(), nullable: false, generated: false, srid: None }
+        Column { name: "k".into(), form, native: "x".into(), nullable: false, marks: Default::default() }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use linkspan_core::{Alter, Context, LoadStream, Publish, Result, SchemaPlan, Swa
 use super::{
     books::Books,
     ddl::Making,
+    record::{Place, Table, record, recorded},
     session::{lock, place, unlock},
     sql::{ident, list},
-    tables::{self, Place, Table},
+    tables,
     wire::Wire,
 };
 
@@ -53,7 +54,7 @@ impl Publishing<'_> {
                 self.ctx.failpoints.hit("mysql.publish.mid").await?;
                 self.renamed(wire, target, &staged).await
             }
-            (None, stands) => match tables::recorded(wire, self.books, stage).await? {
+            (None, stands) => match recorded(wire, self.books, stage).await? {
                 // An earlier call renamed the table and came no further.
                 Some(staged) if tables::has_token(wire, target, &staged.token).await? => self.renamed(wire, target, &staged).await,
                 // A generation without rows never staged a table: what stands becomes empty.
@@ -72,7 +73,7 @@ impl Publishing<'_> {
     async fn renamed(&self, wire: &mut Wire, target: &Place, staged: &Table) -> Result<()> {
         self.recorded(wire, async |wire| {
             let table = Table { place: target.clone(), ..staged.clone() };
-            tables::record(wire, self.books, &table).await
+            record(wire, self.books, &table).await
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! A free query as a stream: `:last_pull` in it becomes a bound parameter, never text.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use linkspan_core::{Error, ErrorKind, Result};
 
@@ -71,7 +71,7 @@ impl Query {
                     .fix("give each column of the query its own name with AS"));
             }
             let (form, native) = Form::described(d, choices);
-            Ok(Column { name: d.name.clone(), form, native, nullable: true, generated: false, srid: None })
+            Ok(Column { name: d.name.clone(), form, native, nullable: true, marks: HashMap::new() })
         };
         statement.columns.iter().map(column).collect()
     }

@@ -20,8 +20,9 @@ use super::{
     ddl::Making,
     encode,
     insert::{self, Path},
-    server::Server,
-    tables::{self, Column, Place, Table},
+    record::{Column, Place, Table},
+    server::{Flavor, Server},
+    tables,
     wire::Wire,
 };
 use crate::{
@@ -60,6 +61,7 @@ pub(super) struct MysqlSession {
     /// Gone after an error.
     wire: Option<Wire>,
     path: Path,
+    flavor: Flavor,
     spill: Option<Spill>,
     steps: Vec<Step>,
     planned: HashMap<usize, Arc<Planned>>,
@@ -74,6 +76,7 @@ impl MysqlSession {
             server,
             books,
             load,
+            flavor: wire.flavor(),
             wire: Some(wire),
             path,
             spill: None,
@@ -263,7 +266,8 @@ impl Session for MysqlSession {
         let fields = arrow.schema();
         let columns: Vec<Option<&Column>> = fields.fields().iter().map(|f| planned.table.column(f.name())).collect();
         let key = &self.load.streams[at].key;
-        let (arrow, changes) = encode::settle(arrow, &columns, key, planned.misfit).map_err(|e| e.with("stream", &rows.stream))?;
+        let (arrow, changes) =
+            encode::settle(arrow, &columns, key, planned.misfit, self.flavor).map_err(|e| e.with("stream", &rows.stream))?;
         rejected += changes.rejected.len() as u64;
         self.changes = changes;
         *self.rejected.entry(rows.stream.clone()).or_default() += rejected;

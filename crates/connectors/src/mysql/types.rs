@@ -13,6 +13,7 @@ pub(super) const GENERATED: &str = "ls.generated";
 /// On a spatial field: the id of its reference system, when it is not 0.
 pub(super) const SRID: &str = "ls.srid";
 const EXTENSION: &str = "ARROW:extension:name";
+const UUID: &str = "arrow.uuid";
 /// The character set that means bytes.
 const BINARY: u16 = 63;
 
@@ -61,8 +62,10 @@ pub(super) enum Form {
     Text,
     Json,
     Binary,
-    /// MariaDB's `uuid`.
+    /// MariaDB's `uuid`, which crosses the wire as text.
     Uuid,
+    /// A UUID in a `binary(16)` of ours.
+    UuidBytes,
     /// A spatial value: well-known binary behind the id of a reference system.
     Spatial,
     Date,
@@ -216,11 +219,29 @@ impl Form {
             Self::Decimal(p, s) => DataType::Decimal256(p, s),
             Self::Text | Self::Json | Self::DateText | Self::DateTimeText(_) | Self::TimeText(_) => DataType::Utf8,
             Self::Binary | Self::Spatial => DataType::Binary,
-            Self::Uuid => DataType::FixedSizeBinary(16),
+            Self::Uuid | Self::UuidBytes => DataType::FixedSizeBinary(16),
             Self::Date => DataType::Date32,
             Self::DateTime(_) => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::Timestamp(_) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Time(_) => DataType::Time64(TimeUnit::Microsecond),
+        }
+    }
+
+    /// The form of a column that was made for `field`, where the type that was made for it does not say all of it: `tinyint(1)` of a boolean,
+    /// `binary(16)` of a UUID, `datetime` of an instant. None where the column is no longer what was made.
+    pub fn remembered(self, field: &Field) -> Option<Self> {
+        use DataType::*;
+        let is_uuid = || field.metadata().get(EXTENSION).is_some_and(|n| n == UUID);
+        match (self, field.data_type()) {
+            (Self::Int8, Boolean) => Some(Self::Bool),
+            (Self::Binary, FixedSizeBinary(16)) if is_uuid() => Some(Self::UuidBytes),
+            (Self::DateTime(digits) | Self::Timestamp(digits), Timestamp(_, zone)) => {
+                Some(if zone.is_some() { Self::Timestamp(digits) } else { Self::DateTime(digits) })
+            }
+            (Self::Date, Date64) | (Self::Time(_), Time32(_) | Time64(_)) => Some(self),
+            (Self::Text, Decimal128(..) | Decimal256(..)) => Some(self),
+            (Self::Text | Self::Json, LargeUtf8 | Utf8View) => Some(self),
+            (form, kind) => (form.data_type() == *kind).then_some(form),
         }
     }
 
@@ -229,7 +250,7 @@ impl Form {
         let field = native::with_native(Field::new(name, self.data_type(), nullable), SYSTEM, native);
         match self {
             Self::Json => native::with_mark(field, native::JSON_TEXT, ""),
-            Self::Uuid => native::with_mark(field, EXTENSION, "arrow.uuid"),
+            Self::Uuid | Self::UuidBytes => native::with_mark(field, EXTENSION, UUID),
             Self::Spatial => native::with_mark(field, EXTENSION, "geoarrow.wkb"),
             _ => field,
         }
@@ -273,7 +294,9 @@ impl Form {
             Self::Date | Self::DateText => wire == kind::DATE,
             Self::DateTime(_) | Self::Timestamp(_) | Self::DateTimeText(_) => matches!(wire, kind::DATETIME | kind::TIMESTAMP),
             Self::Time(_) | Self::TimeText(_) => wire == kind::TIME,
-            Self::Text | Self::Json | Self::Binary | Self::Uuid | Self::Spatial => wire >= kind::VECTOR || matches!(wire, 6 | 15),
+            Self::Text | Self::Json | Self::Binary | Self::Uuid | Self::UuidBytes | Self::Spatial => {
+                wire >= kind::VECTOR || matches!(wire, 6 | 15)
+            }
         }
     }
 }
@@ -317,6 +340,26 @@ mod tests {
         assert_eq!(Form::of(&t, Choices { tinyint1_as_boolean: true, ..Choices::default() }), Form::Bool);
         let t = Typed { name: "time", full: "time", ..Typed::default() };
         assert_eq!(Form::of(&t, Choices { odd_dates: OddDates::Text, ..Choices::default() }), Form::TimeText(0));
+    }
+
+    #[test]
+    fn a_column_of_ours_is_read_as_what_it_was_made_for() {
+        use DataType::*;
+        let uuid = native::with_mark(Field::new("v", FixedSizeBinary(16), true), EXTENSION, UUID);
+        let utc = Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        for (stands, made_for, read) in [
+            (Form::Int8, Field::new("v", Boolean, true), Some(Form::Bool)),
+            (Form::Binary, uuid.clone(), Some(Form::UuidBytes)),
+            (Form::Binary, Field::new("v", FixedSizeBinary(16), true), None),
+            (Form::DateTime(3), Field::new("v", utc, true), Some(Form::Timestamp(3))),
+            (Form::Text, Field::new("v", Decimal256(76, 20), true), Some(Form::Text)),
+            // Somebody changed the column.
+            (Form::Text, uuid, None),
+            (Form::Int64, Field::new("v", Boolean, true), None),
+            (Form::DateTimeText(6), Field::new("v", Timestamp(TimeUnit::Microsecond, None), true), None),
+        ] {
+            assert_eq!(stands.remembered(&made_for), read, "{stands:?} for {made_for:?}");
+        }
     }
 
     #[test]

@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, FixedSizeBinaryArray, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray,
-};
-use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
-use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_array::{ArrayRef, Int8Array, RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use linkspan_core::{Change, ChangeKind, Changes, Error, ErrorKind, Reason, Result, native};
 
 use super::{
@@ -16,10 +11,7 @@ use super::{
     types::{EPOCH_DAYS, EPOCH_MICROS, Form},
     wire::Rows,
 };
-
-/// A batch ends at so many rows, or at so many bytes on the wire, whichever comes first. A larger row travels alone.
-const MAX_ROWS: usize = 8 * 1024;
-const MAX_BYTES: usize = 1 << 20;
+use crate::gather::{MAX_BYTES, MAX_ROWS, Values};
 
 /// What a COPY in binary form begins with; flags and the length of an extension follow.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -44,130 +36,11 @@ pub(super) struct Decoder {
 struct Column {
     field: Field,
     values: Values,
+    is_jsonb: bool,
     /// The rows that are null.
     nulls: Vec<u32>,
     /// A decimal's values that are no numbers, once one was met: the row and which one.
     special: Option<Vec<(u32, i8)>>,
-}
-
-enum Values {
-    Bool(BooleanBufferBuilder),
-    Int2(Vec<i16>),
-    Int4(Vec<i32>),
-    Int8(Vec<i64>),
-    Float4(Vec<f32>),
-    Float8(Vec<f64>),
-    Decimal(Vec<i128>, u8, i8),
-    Decimal256(Vec<i256>, u8, i8),
-    Text(Bytes),
-    /// Text behind a byte of version.
-    Jsonb(Bytes),
-    Bytea(Bytes),
-    Uuid(Vec<u8>),
-    Date(Vec<i32>),
-    Timestamp(Vec<i64>, Option<Arc<str>>),
-    Time(Vec<i64>),
-}
-
-/// Values of any length, end to end.
-struct Bytes {
-    data: Vec<u8>,
-    offsets: Vec<i32>,
-}
-
-impl Bytes {
-    fn with_capacity(rows: usize, bytes: usize) -> Self {
-        let mut offsets = Vec::with_capacity(rows + 1);
-        offsets.push(0);
-        Self { data: Vec::with_capacity(bytes), offsets }
-    }
-    fn push(&mut self, value: &[u8]) -> Result<()> {
-        self.data.extend_from_slice(value);
-        let end = i32::try_from(self.data.len()).map_err(|_| Error::new(ErrorKind::DataInvalid, "a batch of text is over 2 GiB"))?;
-        self.offsets.push(end);
-        Ok(())
-    }
-    fn repeat(&mut self) {
-        self.offsets.push(self.offsets.last().copied().unwrap_or(0));
-    }
-    fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let (rows, bytes) = (self.offsets.len(), (self.data.len() + self.data.len() / 8).min(MAX_BYTES));
-        let full = std::mem::replace(self, Self::with_capacity(rows, bytes));
-        (OffsetBuffer::new(full.offsets.into()), Buffer::from_vec(full.data))
-    }
-}
-
-impl Values {
-    fn of(form: Form) -> Self {
-        match form {
-            Form::Bool => Self::Bool(BooleanBufferBuilder::new(0)),
-            Form::Int2 => Self::Int2(Vec::new()),
-            Form::Int4 => Self::Int4(Vec::new()),
-            Form::Int8 => Self::Int8(Vec::new()),
-            Form::Float4 => Self::Float4(Vec::new()),
-            Form::Float8 => Self::Float8(Vec::new()),
-            Form::Decimal(p, s) if p <= 38 => Self::Decimal(Vec::new(), p, s),
-            Form::Decimal(p, s) => Self::Decimal256(Vec::new(), p, s),
-            Form::Text | Form::Json | Form::DecimalText | Form::AsText => Self::Text(Bytes::with_capacity(0, 0)),
-            Form::Jsonb => Self::Jsonb(Bytes::with_capacity(0, 0)),
-            Form::Bytea => Self::Bytea(Bytes::with_capacity(0, 0)),
-            Form::Uuid => Self::Uuid(Vec::new()),
-            Form::Date => Self::Date(Vec::new()),
-            Form::Timestamp => Self::Timestamp(Vec::new(), None),
-            Form::TimestampTz => Self::Timestamp(Vec::new(), Some("UTC".into())),
-            Form::Time => Self::Time(Vec::new()),
-        }
-    }
-
-    /// What stands in a null's place.
-    fn push_default(&mut self) {
-        match self {
-            Self::Bool(v) => v.append(false),
-            Self::Int2(v) => v.push(0),
-            Self::Int4(v) | Self::Date(v) => v.push(0),
-            Self::Int8(v) | Self::Time(v) | Self::Timestamp(v, _) => v.push(0),
-            Self::Float4(v) => v.push(0.0),
-            Self::Float8(v) => v.push(0.0),
-            Self::Decimal(v, ..) => v.push(0),
-            Self::Decimal256(v, ..) => v.push(i256::ZERO),
-            Self::Text(b) | Self::Jsonb(b) | Self::Bytea(b) => b.repeat(),
-            Self::Uuid(v) => v.extend_from_slice(&[0; 16]),
-        }
-    }
-
-    fn finish(&mut self, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        Ok(match self {
-            Self::Bool(v) => Arc::new(BooleanArray::new(v.finish(), nulls)),
-            Self::Int2(v) => Arc::new(Int16Array::new(full(v), nulls)),
-            Self::Int4(v) => Arc::new(Int32Array::new(full(v), nulls)),
-            Self::Int8(v) => Arc::new(Int64Array::new(full(v), nulls)),
-            Self::Float4(v) => Arc::new(Float32Array::new(full(v), nulls)),
-            Self::Float8(v) => Arc::new(Float64Array::new(full(v), nulls)),
-            Self::Decimal(v, p, s) => Arc::new(Decimal128Array::new(full(v), nulls).with_precision_and_scale(*p, *s)?),
-            Self::Decimal256(v, p, s) => Arc::new(Decimal256Array::new(full(v), nulls).with_precision_and_scale(*p, *s)?),
-            Self::Text(b) | Self::Jsonb(b) => {
-                let (offsets, data) = b.take();
-                Arc::new(StringArray::try_new(offsets, data, nulls)?)
-            }
-            Self::Bytea(b) => {
-                let (offsets, data) = b.take();
-                Arc::new(BinaryArray::try_new(offsets, data, nulls)?)
-            }
-            Self::Uuid(v) => {
-                let full = std::mem::replace(v, Vec::with_capacity(16 * rows));
-                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(full), nulls)?)
-            }
-            Self::Date(v) => Arc::new(Date32Array::new(full(v), nulls)),
-            Self::Timestamp(v, zone) => Arc::new(TimestampMicrosecondArray::new(full(v), nulls).with_timezone_opt(zone.clone())),
-            Self::Time(v) => Arc::new(Time64MicrosecondArray::new(full(v), nulls)),
-        })
-    }
-}
-
-/// The values, leaving room for as many again.
-fn full<T: arrow_buffer::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {
-    let room = Vec::with_capacity(values.len());
-    std::mem::replace(values, room).into()
 }
 
 /// What came of one value.
@@ -184,12 +57,12 @@ impl Column {
     fn put(&mut self, value: &[u8]) -> Result<Put> {
         match &mut self.values {
             Values::Bool(v) => v.append(fixed::<1>(value)?[0] != 0),
-            Values::Int2(v) => v.push(i16::from_be_bytes(fixed(value)?)),
-            Values::Int4(v) => v.push(i32::from_be_bytes(fixed(value)?)),
-            Values::Int8(v) | Values::Time(v) => v.push(i64::from_be_bytes(fixed(value)?)),
-            Values::Float4(v) => v.push(f32::from_be_bytes(fixed(value)?)),
-            Values::Float8(v) => v.push(f64::from_be_bytes(fixed(value)?)),
-            Values::Decimal(v, _, scale) => match to_i128(value, *scale)? {
+            Values::Int16(v) => v.push(i16::from_be_bytes(fixed(value)?)),
+            Values::Int32(v) => v.push(i32::from_be_bytes(fixed(value)?)),
+            Values::Int64(v) | Values::Time(v) => v.push(i64::from_be_bytes(fixed(value)?)),
+            Values::Float32(v) => v.push(f32::from_be_bytes(fixed(value)?)),
+            Values::Float64(v) => v.push(f64::from_be_bytes(fixed(value)?)),
+            Values::Decimal128(v, _, scale) => match to_i128(value, *scale)? {
                 Numeric::Value(n) => v.push(n),
                 Numeric::Special(which) => return Ok(Put::Special(which)),
             },
@@ -197,8 +70,11 @@ impl Column {
                 Numeric::Value(n) => v.push(n),
                 Numeric::Special(which) => return Ok(Put::Special(which)),
             },
-            Values::Text(b) | Values::Bytea(b) => b.push(value)?,
-            Values::Jsonb(b) => b.push(value.split_first().filter(|(v, _)| **v == 1).ok_or_else(garbled)?.1)?,
+            Values::Text(b) | Values::Binary(b) => {
+                // A jsonb is text behind a byte of version.
+                let bare = if self.is_jsonb { value.strip_prefix(&[1]).ok_or_else(garbled)? } else { value };
+                b.push(bare).ok_or_else(too_long)?;
+            }
             Values::Uuid(v) => v.extend_from_slice(&fixed::<16>(value)?),
             Values::Date(v) => match shifted_days(i32::from_be_bytes(fixed(value)?)) {
                 Some(days) => v.push(days),
@@ -208,6 +84,8 @@ impl Column {
                 Some(micros) => v.push(micros),
                 None => return Ok(Put::OutOfRange),
             },
+            // PostgreSQL has no such types.
+            Values::Int8(_) | Values::UInt8(_) | Values::UInt16(_) | Values::UInt32(_) | Values::UInt64(_) => return Err(garbled()),
         }
         Ok(Put::Done)
     }
@@ -218,13 +96,7 @@ impl Column {
     }
 
     fn finish(&mut self, rows: usize) -> Result<ArrayRef> {
-        let nulls = (!self.nulls.is_empty()).then(|| {
-            let mut valid = BooleanBufferBuilder::new(rows);
-            valid.append_n(rows, true);
-            self.nulls.drain(..).for_each(|row| valid.set_bit(row as usize, false));
-            NullBuffer::new(valid.finish())
-        });
-        self.values.finish(rows, nulls).map_err(|e| {
+        self.values.finish(rows, &mut self.nulls).map_err(|e| {
             Error::new(ErrorKind::DataInvalid, "a column's values are not what its type says")
                 .with("column", self.field.name())
                 .fix("check the database's encoding: text must be valid UTF-8")
@@ -252,7 +124,8 @@ impl Decoder {
     pub fn new(columns: impl IntoIterator<Item = (FieldRef, Form)>) -> Self {
         let columns = columns.into_iter().map(|(field, form)| Column {
             field: field.as_ref().clone(),
-            values: Values::of(form),
+            values: Values::of(&form.data_type()),
+            is_jsonb: form == Form::Jsonb,
             nulls: Vec::new(),
             special: None,
         });
@@ -389,6 +262,11 @@ fn fixed<const N: usize>(value: &[u8]) -> Result<[u8; N]> {
 }
 
 #[cold]
+fn too_long() -> Error {
+    Error::new(ErrorKind::DataInvalid, "a batch of text is over 2 GiB")
+}
+
+#[cold]
 fn garbled() -> Error {
     Error::new(ErrorKind::DataInvalid, "a row of the server is not in PostgreSQL's binary form")
         .fix("is the server a PostgreSQL? Its relatives may answer in another form")
@@ -396,7 +274,7 @@ fn garbled() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::{Array, cast::AsArray, types::TimestampMicrosecondType};
+    use arrow_array::{Array, StringArray, cast::AsArray, types::TimestampMicrosecondType};
 
     use super::*;
 

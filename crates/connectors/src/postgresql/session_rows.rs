@@ -188,7 +188,7 @@ impl Fits {
         Error::new(ErrorKind::DataInvalid, describe(misfit.reason))
             .with("column", &self.columns[at].name)
             .with("row_of_batch", misfit.row)
-            .fix("let misfits become null or leave their rows out (recorded either way), or write the column to a wider type")
+            .fix("set the drift policy of this stream to `discard_value` (null, recorded) or `discard_row` (left out, recorded), or write the column to a wider type")
     }
 }
 

@@ -8,6 +8,7 @@ mod faker;
 mod http_json;
 mod jsonl_source;
 mod mysql_destination;
+mod mysql_modes;
 mod mysql_reads;
 mod mysql_server;
 mod mysql_source;

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow_schema::DataType;
 use linkspan_core::{
     Alter, Batch, Changes, Commit, ConnectionId, Context, Destination, Load, LoadStream, MemoryBudget, Misfit, Position, Rows, SchemaPlan,
     Scope, State, Swap, Target, WriteMode,
 };
-use linkspan_testkit::drive::{Event, read};
+use linkspan_testkit::{
+    drive::{Event, read},
+    servers::unique,
+};
 use serde_json::json;
 
 use super::{
@@ -20,7 +24,7 @@ fn destination(family: Family, database: &Database) -> Arc<dyn Destination> {
 }
 
 /// Reads a table and writes it to another one of the same database.
-async fn copy(family: Family, database: &Database, from: &str, to: &str, write: WriteMode, extra: serde_json::Value) {
+pub(crate) async fn copy(family: Family, database: &Database, from: &str, to: &str, write: WriteMode, extra: serde_json::Value) {
     let source = open(family, database, extra);
     let selected = full(&source, from).await;
     let (stream, mut schema) = (selected.stream.name.clone(), selected.stream.schema.clone());
@@ -59,7 +63,7 @@ async fn copy(family: Family, database: &Database, from: &str, to: &str, write: 
     session.commit(&commit).await.unwrap_or_else(|e| panic!("{from}: {e:?}"));
 }
 
-async fn differing(database: &Database, from: &str, to: &str) -> String {
+pub(crate) async fn differing(database: &Database, from: &str, to: &str) -> String {
     let kind = column_type(database, from).await;
     let is_text = ["char", "text", "enum", "set"].iter().any(|t| kind.contains(t));
     // Texts of two collations cannot be compared; all their characters can.
@@ -144,4 +148,31 @@ async fn odd_dates_travel_whole_as_text() {
             assert_eq!(column_type(&database, &to).await, kind);
         }
     }
+}
+
+/// MariaDB's own UUIDs are kept as bytes in our tables: the record says what they are, to who may read it, while the column is the one
+/// that was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uuid_of_ours_is_one_again_for_who_may_read_the_record() {
+    let Some(database) = Family::Mariadb.database().await else { return };
+    database
+        .execute(
+            "CREATE TABLE u (id int PRIMARY KEY, v uuid);\nINSERT INTO u VALUES (1, '123e4567-e89b-12d3-a456-426655440000'), (2, NULL)",
+        )
+        .await;
+    copy(Family::Mariadb, &database, "u", "ours", WriteMode::Append, json!({})).await;
+    assert_eq!(column_type(&database, "ours").await, "binary(16)");
+    let source = open(Family::Mariadb, &database, json!({}));
+    let selected = full(&source, "ours").await;
+    assert_eq!(selected.stream.schema.field(1).data_type(), &DataType::FixedSizeBinary(16));
+    let (name, read) = (selected.stream.name.clone(), read(&source, vec![selected], Position::new()).await.unwrap());
+    assert_eq!(read.table(&name).column("v").unwrap(), [Some("123e4567e89b12d3a456426655440000"), None]);
+    let user = unique("ls_r");
+    database.execute(&format!("CREATE USER {user}@'%' IDENTIFIED BY 'reader-1';\nGRANT SELECT ON ours TO {user}@'%'")).await;
+    let (_, place) = database.url.rsplit_once('@').unwrap();
+    let config = json!({"url": format!("mysql://{user}:reader-1@{place}?sslmode=require")});
+    let reader = Family::Mariadb.connector_type().open(config, Context::real()).unwrap().source().unwrap();
+    assert_eq!(full(&reader, "ours").await.stream.schema.field(1).data_type(), &DataType::Binary);
+    database.execute(&format!("DROP USER {user};\nUPDATE ours SET v = NULL;\nALTER TABLE ours MODIFY v varchar(40) NULL")).await;
+    assert_eq!(full(&source, "ours").await.stream.schema.field(1).data_type(), &DataType::Utf8, "somebody changed the column");
 }

@@ -41,8 +41,9 @@ impl PolicyGate {
 
 impl Gate for PolicyGate {
     fn admit(&self, stream: &StreamName, stands: Option<&TableShape>, next: &SchemaRef) -> Admission {
-        let Some(stands) = stands else { return Admission::Load(created(next.clone())) };
-        let judge = Judge { drift: self.policies.of(stream), can: self.can, whole: false };
+        let drift = self.policies.of(stream);
+        let Some(stands) = stands else { return Admission::Load(SchemaPlan { misfit: misfit(drift), ..created(next.clone()) }) };
+        let judge = Judge { drift, can: self.can, whole: false };
         judge.judge(stands, next).unwrap_or_else(|e| Admission::Park(e.with("stream", stream)))
     }
     fn replace(&self, stream: &StreamName, stands: &TableShape, next: &SchemaRef) -> Admission {
@@ -53,6 +54,15 @@ impl Gate for PolicyGate {
 
 fn created(schema: SchemaRef) -> SchemaPlan {
     SchemaPlan { ddl: vec![Alter::Create { schema: schema.clone(), key: Vec::new() }], schema, misfit: Misfit::Fail }
+}
+
+/// What becomes of a single value that its column cannot hold, where nothing of the stream's shape has to be discarded.
+fn misfit(drift: Drift) -> Misfit {
+    match drift.said(Kind::ChangedType) {
+        Some(Policy::DiscardValue) => Misfit::Null,
+        Some(Policy::DiscardRow) => Misfit::Reject,
+        _ => Misfit::Fail,
+    }
 }
 
 /// One decision over one stream.
@@ -98,7 +108,8 @@ impl Judge {
         let same = draft.fields.len() == next.fields().len() && draft.fields.iter().zip(next.fields()).all(|(a, b)| a == b);
         let schema = if same { next.clone() } else { Arc::new(Schema::new(draft.fields)) };
         let ddl = if self.whole { vec![Alter::Create { schema: schema.clone(), key: Vec::new() }] } else { draft.ddl };
-        SchemaPlan { ddl, schema, misfit: draft.misfit }
+        let misfit = if draft.misfit == Misfit::Fail { misfit(self.drift) } else { draft.misfit };
+        SchemaPlan { ddl, schema, misfit }
     }
 
     fn new_column(&self, draft: &mut Draft, field: &FieldRef) -> Result<(), Error> {

@@ -60,13 +60,35 @@ fn every_kind_of_change_meets_its_policy() {
         ("new column", new, ["+x:Utf8 id,n,x", "SchemaDrift", "id,n null", "id,n reject"]),
         ("wider type", wider, ["~n:Int64 id,n", "SchemaDrift", "id,n null", "id,n reject"]),
         ("other type", other, ["SchemaDrift", "SchemaDrift", "id,n null", "id,n reject"]),
-        ("missing column", gone, ["id", "SchemaDrift", "id", "id"]),
+        ("missing column", gone, ["id", "SchemaDrift", "id null", "id reject"]),
     ];
     for (name, next, expected) in rows {
         for (policy, expected) in [Evolve, Freeze, DiscardValue, DiscardRow].into_iter().zip(expected) {
             assert_eq!(shown(judge(&table(base()), next(), Drift::all(policy), ALL, false)), expected, "{name} {policy:?}");
         }
         assert_eq!(shown(judge(&table(base()), next(), Drift::all(Block), ALL, false)), "SchemaDrift", "{name} block");
+    }
+}
+
+/// A NaN for a column that has none: nothing of the shape is wrong, and what becomes of the value is said by the same policy, in a
+/// new table as in one that stands.
+#[test]
+fn a_value_without_a_place_follows_the_policy_of_types() {
+    let policies = |drift| Policies { drift, ..Policies::default() };
+    let type_only = |policy| Drift { changed_type: Some(policy), ..Drift::default() };
+    let next: SchemaRef = Arc::new(Schema::new(base()));
+    for (drift, expected) in [
+        (Drift::default(), Misfit::Fail),
+        (Drift::all(Freeze), Misfit::Fail),
+        (Drift::all(DiscardValue), Misfit::Null),
+        (type_only(DiscardRow), Misfit::Reject),
+        (Drift { new_column: Some(DiscardRow), ..Drift::default() }, Misfit::Fail),
+    ] {
+        let gate = PolicyGate { policies: policies(drift), can: ALL };
+        for stands in [None, Some(table(base()))] {
+            let Admission::Load(plan) = gate.admit(&StreamName::parse("t"), stands.as_ref(), &next) else { panic!("{drift:?}") };
+            assert_eq!(plan.misfit, expected, "{drift:?}");
+        }
     }
 }
 

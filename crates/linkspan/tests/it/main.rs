@@ -15,6 +15,7 @@ mod hub;
 mod killing;
 mod kills;
 mod lattice;
+mod lattice_mysql;
 mod manifests;
 mod mysql;
 #[path = "../../../connectors/tests/it/mysql_server.rs"]
@@ -28,6 +29,7 @@ mod secrets;
 mod serve;
 mod ssrf;
 mod stops;
+mod types_page;
 mod walk;
 mod wrong_files;
 mod wrong_mysql;

@@ -2,7 +2,7 @@
 
 use std::{io::Write, net::TcpListener, thread};
 
-use linkspan_testkit::servers::{required, unique};
+use linkspan_testkit::servers::{TestDatabase, required, unique};
 
 use crate::{
     mysql_server::{Database, Family, databases},
@@ -297,4 +297,68 @@ async fn a_certificate_of_another_name_is_refused() {
     // The same address by a number that is not in the certificate.
     refused_at_once(&by("[::ffff:127.0.0.1]", "verify-full"), &[], 2, &["certificate"]);
     Place::new().run(&["sync", &by("[::ffff:127.0.0.1]", "verify-ca"), "sqlite:./out.db"]).succeeds();
+}
+
+/// Zero dates where the table allows no null, and as the cursor itself: what peers' users meet most.
+#[tokio::test(flavor = "multi_thread")]
+async fn zero_dates_stop_no_stream_and_lose_no_row() {
+    for (_, from) in databases().await {
+        let Some(to) = TestDatabase::create().await else { return };
+        from.execute(
+            "CREATE TABLE z (id int PRIMARY KEY, born date NOT NULL, seen datetime(6) NOT NULL);\n\
+             INSERT INTO z VALUES (1, '2024-01-01', '2024-01-01 00:00:00'), (2, '2024-01-02', '0000-00-00 00:00:00')",
+        )
+        .await;
+        let (stream, place) = (format!("{}.z", from.name), Place::new());
+        let args = ["sync", &from.url, &to.url, "--stream", &stream, "--target", "public.z", "--mode", "incremental", "--cursor", "seen"];
+        let args = [&args[..], &["--write", "merge", "--output", "json"]].concat();
+        assert_eq!(counts(&place.run(&args).succeeds().summary(), &stream).1, 2);
+        from.execute("INSERT INTO z VALUES (3, '0000-00-00', '2024-02-01 00:00:00'), (4, '2024-00-07', '2024-02-02 00:00:00')").await;
+        place.run(&args).succeeds();
+        place.run(&args).succeeds();
+        let rows = to.query("SELECT id, born IS NULL, seen IS NULL FROM z ORDER BY id").await.rows;
+        let shown: Vec<String> = rows.into_iter().map(|r| r.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(shown, ["1 f f", "2 f t", "3 t f", "4 t f"]);
+    }
+}
+
+/// The error names a policy, and the policy does what it says, in a table that is only being made.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_place_stops_the_stream_or_follows_its_policy() {
+    let Some(from) = TestDatabase::create().await else { return };
+    from.execute(
+        "CREATE TABLE odd (id int PRIMARY KEY, x float8, doc jsonb); \
+         INSERT INTO odd VALUES (1, 'NaN', '1'), (2, 1.5, '[123456789012345678901234567890.123]'), (3, 2.5, '[0.1]')",
+    )
+    .await;
+    for (family, to) in databases().await {
+        let place = Place::new();
+        let sync = |policy: &str| {
+            let target = if policy.contains("value") { "nulled" } else { "left" };
+            let connectors = format!(
+                "connectors:\n  from: {{type: postgresql, config: {{url: '{}'}}}}\n  to: {{type: mysql, config: {{url: '{}'}}}}\n",
+                from.url, to.url
+            );
+            let connection = format!(
+                "connections:\n  {target}:\n    from: from\n    to: to\n    write: replace\n    streams:\n      - {{name: public.odd, target: {}.{target}}}\n    \
+                 policies:\n      drift: {policy}\n",
+                to.name
+            );
+            place.write("p.yaml", connectors + &connection);
+            place.run(&["sync", "-f", "p.yaml"])
+        };
+        sync("evolve").refuses(7, &["column: x", "discard_value"]);
+        sync("{changed_type: discard_value}").succeeds();
+        sync("discard_row").succeeds();
+        let kept = |table: &str| format!("SELECT id, x IS NULL, doc IS NULL FROM {table} ORDER BY id");
+        let shown = |rows: Vec<Vec<Option<String>>>| -> Vec<String> {
+            rows.into_iter().map(|r| r.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect()
+        };
+        // MariaDB keeps the text of a document.
+        let is_mysql = family == Family::Mysql;
+        let nulled = if is_mysql { ["1 1 0", "2 0 1", "3 0 0"] } else { ["1 1 0", "2 0 0", "3 0 0"] };
+        assert_eq!(shown(to.query(&kept("nulled")).await.rows), nulled, "{family:?}");
+        let left: &[&str] = if is_mysql { &["3 0 0"] } else { &["2 0 0", "3 0 0"] };
+        assert_eq!(shown(to.query(&kept("`left`")).await.rows), left, "{family:?}");
+    }
 }
