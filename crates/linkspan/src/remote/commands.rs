@@ -30,7 +30,11 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
     let catalog = |catalog: Command| {
         ["list", "show", "add"].into_iter().fold(catalog, |all, verb| all.mut_subcommand(verb, |by_hand| by_hand.args(at::args())))
     };
-    command.mut_subcommand("apply", |by_hand| by_hand.args(at::args())).mut_subcommand("catalog", catalog)
+    let connectors = |connectors: Command| connectors.mut_subcommand("upload", |by_hand| by_hand.args(at::args()));
+    command
+        .mut_subcommand("apply", |by_hand| by_hand.args(at::args()))
+        .mut_subcommand("catalog", catalog)
+        .mut_subcommand("connectors", connectors)
 }
 
 fn placed(command: Command, words: &[&'static str], leaf: &dyn Fn(&'static str) -> Command) -> Command {
@@ -52,6 +56,7 @@ fn about(noun: &str) -> &'static str {
         "auth" => "Sign in, and who may do what",
         "users" => "The people of the installation",
         "projects" => "The projects that everything belongs to",
+        "members" => "Who has which role in a project",
         "keys" => "Keys: of the API, of secrets at rest",
         "connections" => "What flows from where to where, and when",
         "runs" => "The runs of connections",

@@ -26,6 +26,7 @@ mod secrets;
 mod serve;
 mod ssrf;
 mod stops;
+mod uploads;
 mod walk;
 mod wrong_files;
 mod wrong_mysql;
