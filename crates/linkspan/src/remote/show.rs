@@ -5,9 +5,24 @@ use serde_json::{Map, Value};
 use crate::terminal::{Paint, Terminal, table};
 
 /// Columns that a terminal holds.
-const COLUMNS: usize = 8;
+const COLUMNS: usize = 9;
 /// What a list of everything would only be cluttered by.
-const UNSHOWN: &[&str] = &["kind", "created_at_ms", "last_event_ms", "updated_at", "project", "prefix"];
+const UNSHOWN: &[&str] = &[
+    "kind",
+    "created_at_ms",
+    "last_event_ms",
+    "updated_at",
+    "project",
+    "prefix",
+    "connection_id",
+    "max_attempts",
+    "about",
+    "is_queryable",
+    "started_at",
+    "ended_at",
+];
+/// What says again what stands beside it.
+const SAID_ALREADY: &[(&str, &str)] = &[("kind", "type"), ("created_at_ms", "created_at"), ("connection_id", "connection")];
 
 pub fn answer(value: &Value, terminal: &Terminal) {
     match value {
@@ -50,8 +65,16 @@ fn list(fields: &Map<String, Value>) -> Option<(&str, &[Value])> {
 
 fn rows(items: &[Value], paint: Paint) -> String {
     let Some(first) = items[0].as_object() else { return String::new() };
-    let fits = |name: &str| !UNSHOWN.contains(&name) && items.iter().all(|i| !i[name].is_object() && short(&i[name]));
-    let mut columns: Vec<&str> = first.keys().map(String::as_str).filter(|n| fits(n)).collect();
+    let fits = |name: &str| !UNSHOWN.contains(&name) && items.iter().all(|i| cell(&i[name]).is_some_and(|text| text.len() <= 80));
+    let empty = |name: &str| items.iter().all(|i| cell(&i[name]).is_some_and(|text| text.is_empty()));
+    // An item may have what the first one has not.
+    let mut columns: Vec<&str> = first.keys().map(String::as_str).collect();
+    for key in items.iter().filter_map(Value::as_object).flat_map(|o| o.keys()) {
+        if !columns.contains(&key.as_str()) {
+            columns.push(key);
+        }
+    }
+    columns.retain(|name| fits(name) && !empty(name));
     // Who reads a list looks for names; ids are there for those without one.
     if columns.contains(&"name") {
         columns.retain(|c| *c != "id");
@@ -59,15 +82,32 @@ fn rows(items: &[Value], paint: Paint) -> String {
     }
     columns.truncate(COLUMNS);
     let numbers: Vec<&str> = columns.iter().copied().filter(|c| items.iter().all(|i| i[*c].is_number() || i[*c].is_null())).collect();
-    let cells = items.iter().map(|item| columns.iter().map(|c| scalar(&item[*c])).collect()).collect();
+    let cells = items.iter().map(|item| columns.iter().map(|c| cell(&item[*c]).unwrap_or_default()).collect()).collect();
     table(&columns, &numbers, cells, paint)
 }
 
-fn short(value: &Value) -> bool {
+/// A value as it stands in a table, where it can be said in a word.
+fn cell(value: &Value) -> Option<String> {
     match value {
-        Value::Array(items) => items.iter().all(|i| i.is_string() || i.is_number()) && items.len() <= 5,
-        Value::String(text) => text.len() <= 80,
-        _ => true,
+        Value::Array(items) if items.iter().any(Value::is_object) => Some(items.len().to_string()),
+        Value::Array(items) if items.len() > 5 => None,
+        Value::Object(fields) => word(fields),
+        value => Some(scalar(value)),
+    }
+}
+
+/// What an object is about: an error's message, somebody's name, a schedule, a kind.
+fn word(fields: &Map<String, Value>) -> Option<String> {
+    let text = |key: &str| fields.get(key).and_then(Value::as_str);
+    if let Some(known) = text("message").or_else(|| text("name")).or_else(|| text("cron")) {
+        return Some(known.to_owned());
+    }
+    match (text("every"), text("kind"), fields.get("columns")) {
+        (Some(every), ..) => Some(format!("every {every}")),
+        (_, Some("none"), _) => Some(String::new()),
+        (_, Some(_), Some(columns)) => Some(scalar(columns)),
+        (_, Some(kind), None) => Some(kind.replace('_', " ")),
+        _ => None,
     }
 }
 
@@ -81,16 +121,32 @@ fn more(fields: &Map<String, Value>, paint: Paint) -> String {
 fn lines(fields: &Map<String, Value>, depth: usize, paint: Paint) -> String {
     let indent = "  ".repeat(depth);
     let mut text = String::new();
-    for (name, value) in fields.iter().filter(|(_, v)| !v.is_null()) {
+    let again = |name: &str| SAID_ALREADY.iter().any(|(field, by)| *field == name && fields.get(*by).is_some_and(Value::is_string));
+    for (name, value) in fields.iter().filter(|(name, v)| !v.is_null() && !again(name)) {
         let label = paint.dim(&format!("{}:", name.replace('_', " ")));
         match value {
             Value::Object(below) if below.is_empty() => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::Object(below) if name == "error" && below.contains_key("message") => text += &error(below, &indent, paint),
             Value::Object(below) => text += &format!("{indent}{label}\n{}", lines(below, depth + 1, paint)),
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 text += &format!("{indent}{label}\n{}\n", rows(items, paint));
             }
             value => text += &format!("{indent}{label} {}\n", scalar(value)),
         }
+    }
+    text
+}
+
+/// As an error of the program's own is said.
+fn error(fields: &Map<String, Value>, indent: &str, paint: Paint) -> String {
+    let word = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut text = format!("{indent}{} {}\n", paint.bad("error:"), word("message"));
+    for (key, value) in fields.get("context").and_then(Value::as_object).into_iter().flatten() {
+        text += &format!("{indent}  {} {}\n", paint.dim(&format!("{key}:")), scalar(value));
+    }
+    if !word("suggested_fix").is_empty() {
+        text += &format!("{indent}  fix: {}\n", word("suggested_fix"));
     }
     text
 }
@@ -116,10 +172,28 @@ mod tests {
         let list = json!({"keys": [{"id": "1", "name": "ci", "role": "viewer", "scopes": null, "n": 5}], "next_cursor": "abc"});
         let text = human(&list, Paint::PLAIN);
         let mut shown = text.lines();
-        assert_eq!(shown.next().map(|l| l.split_whitespace().collect::<Vec<_>>()), Some(vec!["name", "role", "scopes", "n"]));
+        assert_eq!(shown.next().map(|l| l.split_whitespace().collect::<Vec<_>>()), Some(vec!["name", "role", "n"]));
         assert!(text.contains("ci") && text.ends_with("more: --cursor abc"), "{text}");
         assert_eq!(human(&json!({"keys": [], "next_cursor": null}), Paint::PLAIN), "no keys");
         let thing = human(&json!({"name": "crm", "enabled": true, "config": {"host": "db"}, "none": null}), Paint::PLAIN);
         assert_eq!(thing, "name: crm\nenabled: yes\nconfig:\n  host: db\n");
+    }
+
+    #[test]
+    fn what_can_be_said_in_a_word_is_a_cell() {
+        let error =
+            json!({"kind": "unavailable", "message": "the host cannot be reached", "suggested_fix": "start it", "context": {"host": "db"}});
+        let list = json!({"items": [
+            {"at": "1", "ok": true, "by": {"kind": "user", "name": "ada"}, "schedule": {"cron": "0 2 * * *", "timezone": "UTC"}},
+            {"at": "2", "ok": false, "error": error, "cursor": {"kind": "columns", "columns": ["a", "b"]}, "columns": [{}, {}], "config": {"x": 1}},
+        ]});
+        let text = human(&list, Paint::PLAIN);
+        let head: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(head, ["at", "ok", "by", "schedule", "error", "cursor", "columns"]);
+        for word in ["ada", "0 2 * * *", "the host cannot be reached", "a, b", "2"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        let failed = human(&json!({"type": "pg", "kind": "pg", "pipelines": [], "error": error}), Paint::PLAIN);
+        assert_eq!(failed, "type: pg\nerror: the host cannot be reached\n  host: db\n  fix: start it\n");
     }
 }
