@@ -7,9 +7,11 @@ use linkspan_store::{Change, Document, Edit, Store};
 use serde_json::json;
 
 use crate::{
+    arriving::Arriving,
     caller::DEFAULT_PROJECT,
     desk::Desk,
     identity::Identity,
+    lake::{Lake, LakeHome},
     manifests::{self, REGISTRY, Types},
     registry::Registry,
     secrets::{Elsewhere, Vault, VaultServer},
@@ -30,6 +32,8 @@ pub struct App {
     pub elsewhere: Elsewhere,
     /// The runs that this process carries out, and its schedules.
     pub desk: Desk,
+    /// The files that are on their way in.
+    pub(crate) arriving: Arriving,
 }
 
 /// What the binary decided.
@@ -49,6 +53,24 @@ pub struct Settings {
     pub runs_at_once: usize,
     /// Where manifests are fetched by name: a base URL with the public registry's layout below it.
     pub manifest_registry: String,
+    pub uploads: UploadLimits,
+    /// Where the built-in lake is; a folder of the data dir without it.
+    pub lake: Option<LakeHome>,
+}
+
+/// How many bytes uploaded files may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadLimits {
+    /// One file.
+    pub file: u64,
+    /// All files of a project.
+    pub project: u64,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self { file: 200 << 20, project: 10 << 30 }
+    }
 }
 
 /// Which of the machine's files a connector's config may name.
@@ -71,6 +93,8 @@ impl Default for Settings {
             files: LocalFiles::Anywhere,
             runs_at_once: 4,
             manifest_registry: REGISTRY.to_owned(),
+            uploads: UploadLimits::default(),
+            lake: None,
         }
     }
 }
@@ -117,9 +141,15 @@ impl App {
             vault,
             elsewhere,
             desk: Desk::default(),
+            arriving: Arriving::default(),
         });
+        app.lake().check()?;
         app.make_default_project().await?;
         Ok(app)
+    }
+    /// The built-in lake.
+    pub(crate) fn lake(&self) -> Lake<'_> {
+        Lake { home: self.settings.lake.as_ref(), data_dir: self.store.dir(), registry: &self.registry, context: &self.context }
     }
     pub fn now_ms(&self) -> i64 {
         self.context.clock.now().as_millisecond()

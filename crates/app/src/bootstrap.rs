@@ -1,4 +1,4 @@
-//! A connector with its connection and schedule, made in one transaction.
+//! A connector with its connection and schedule, made and changed in one transaction.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     app::App,
     caller::{Access, CallContext, Scope},
-    connections::{self, Streams},
-    connectors::{self, ConnectorShown, NewConnector},
-    operation::{Operation, Reply, decoded},
+    connections::{self, Reschedule, Streams},
+    connectors::{self, ConnectorPatch, ConnectorShown, NewConnector},
+    operation::{Operation, Patch, Reply, decoded},
 };
 
 /// How often it is decided again while the vault's data key is turned.
@@ -30,7 +30,82 @@ pub fn operations() -> Vec<Operation> {
         .creates()
         .cli("connectors bootstrap", &["name"])
         .call(bootstrap),
+        Operation::patch(
+            "connectors.update",
+            "/v1/connectors/{connector}",
+            Access::Scoped(Scope::ConnectorsWrite),
+            "Changes a connector, its config field by field, and the schedule of the connection that was made with it.",
+        )
+        .cli("connectors update", &["connector"])
+        .call(update),
     ]
+}
+
+/// What is changed of the connector, and of the connection that was made with it.
+#[derive(Clone, Debug)]
+struct Update {
+    connector: ConnectorPatch,
+    schedule: SchedulePatch,
+}
+
+/// What is changed of the connection; fields that are left out stay.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+struct SchedulePatch {
+    /// When the connection that was made with the connector runs by itself; null: when it is asked to.
+    schedule_cron: Patch<String>,
+    /// The zone of `schedule_cron`.
+    schedule_timezone: Patch<String>,
+    /// `incremental` or `full`.
+    schedule_mode: Patch<ReadMode>,
+}
+
+const SCHEDULED: [&str; 3] = ["schedule_cron", "schedule_timezone", "schedule_mode"];
+
+impl<'de> Deserialize<'de> for Update {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let all = Map::deserialize(d)?;
+        let (schedule, connector): (Map<_, _>, Map<_, _>) = all.into_iter().partition(|(k, _)| SCHEDULED.contains(&k.as_str()));
+        let schedule = serde_json::from_value(Value::Object(schedule)).map_err(serde::de::Error::custom)?;
+        let connector = serde_json::from_value(Value::Object(connector)).map_err(serde::de::Error::custom)?;
+        Ok(Self { connector, schedule })
+    }
+}
+
+impl JsonSchema for Update {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ConnectorPatch".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        joined(ConnectorPatch::json_schema(generator), SchedulePatch::json_schema(generator))
+    }
+}
+
+/// One object of the fields of both.
+fn joined(mut whole: Schema, more: Schema) -> Schema {
+    let more = more.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    if let Some(Value::Object(properties)) = whole.get_mut("properties") {
+        properties.extend(more);
+    }
+    whole
+}
+
+async fn update(app: Arc<App>, context: CallContext, asked: Update) -> Result<Reply<ConnectorShown>> {
+    let Update { connector: patch, schedule: SchedulePatch { schedule_cron, schedule_timezone, schedule_mode } } = asked;
+    let schedule = Reschedule { cron: schedule_cron, timezone: schedule_timezone, mode: schedule_mode };
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (connector, _) = connectors::find(&app, &context, &patch.connector).await?;
+        let moved = connections::reschedule(&app, &connector, &schedule).await?;
+        let edits = moved.as_ref().map(|m| m.edits.clone()).unwrap_or_default();
+        if let Some(done) = connectors::try_update(&app, &context, &patch, edits, attempt).await {
+            if let (Ok(_), Some(moved)) = (&done, &moved) {
+                moved.tell(&app);
+            }
+            return done;
+        }
+    }
 }
 
 /// What is said of the connection; the other fields are the connector's.
@@ -45,7 +120,7 @@ struct Attached {
     schedule_mode: Option<ReadMode>,
     /// Names and patterns; all streams when empty.
     streams: Streams,
-    /// `lake` when not said: `connector`, or `connector:name`.
+    /// The project's default destination when not said: `connector`, or `connector:name`.
     dest: Option<String>,
 }
 
@@ -73,12 +148,7 @@ impl JsonSchema for Bootstrap {
         "Bootstrap".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let (mut whole, attached) = (NewConnector::json_schema(generator), Attached::json_schema(generator));
-        let more = attached.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        if let Some(Value::Object(properties)) = whole.get_mut("properties") {
-            properties.extend(more);
-        }
-        whole
+        joined(NewConnector::json_schema(generator), Attached::json_schema(generator))
     }
 }
 
@@ -123,7 +193,7 @@ fn connection(name: &str, attached: Attached) -> Result<connections::New> {
     }
     let schedule = schedule_cron.map(|cron| json!({ "cron": cron, "timezone": schedule_timezone }));
     let new = json!({
-        "name": name, "from": name, "dest": dest.unwrap_or_else(|| "lake".to_owned()), "mode": schedule_mode.unwrap_or(ReadMode::Incremental),
+        "name": name, "from": name, "dest": dest.unwrap_or_else(|| "data".to_owned()), "mode": schedule_mode.unwrap_or(ReadMode::Incremental),
     });
     let mut new: connections::New = decoded(new)?;
     new.schedule = schedule

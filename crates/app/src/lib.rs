@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod arriving;
 pub mod audit;
 pub mod auth;
 pub mod bootstrap;
@@ -17,7 +18,9 @@ pub mod desk;
 pub mod health;
 pub mod identity;
 pub mod keys;
+mod lake;
 pub mod manifests;
+pub mod members;
 mod moment;
 mod operation;
 mod paging;
@@ -31,9 +34,10 @@ pub mod schedule;
 pub mod secrets;
 pub mod users;
 
-pub use app::{App, LocalFiles, Mode, Settings};
+pub use app::{App, LocalFiles, Mode, Settings, UploadLimits};
 pub use caller::{Access, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope, covers, word};
 pub use commit::{audit_line, once_more};
+pub use lake::LakeHome;
 pub use linkspan_store::Json;
 pub use moment::{moment, moment_of};
 pub use operation::{Cli, Done, Draft, Face, Nothing, Operation, Patch, Placeholders, Reply, Run, decoded, etag};
@@ -46,10 +50,12 @@ pub fn operations() -> Vec<Operation> {
         auth::operations(),
         projects::operations(),
         users::operations(),
+        members::operations(),
         keys::operations(),
         audit::operations(),
         catalog::operations(),
         connectors::operations(),
+        connectors::uploads::operations(),
         bootstrap::operations(),
         pulls::operations(),
         connections::operations(),

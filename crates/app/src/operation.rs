@@ -242,28 +242,12 @@ impl Operation {
             None => run(app, context, input).await,
         }
     }
-    /// A keyed request of a known caller; its own transaction remembers the answer.
     async fn answered_before(&self, app: &App, context: &mut CallContext, input: &Value) -> Result<Option<Reply<Json>>> {
-        let Some(key) = context.idempotency_key.clone() else { return Ok(None) };
-        if self.effect == Effect::Reads || context.caller.kind == CallerKind::Anonymous {
+        if self.effect == Effect::Reads {
             return Ok(None);
         }
-        if key.is_empty() || key.len() > LONGEST_KEY {
-            return Err(Error::new(ErrorKind::ConfigInvalid, "the Idempotency-Key is empty or too long")
-                .fix(format!("give it 1 to {LONGEST_KEY} characters, a UUID for instance")));
-        }
-        let mut sorted = input.clone();
-        sorted.sort_all_objects();
-        let asked = app.identity.signer.digest(&format!("{}\0{}\0{sorted}", self.name, context.project));
-        let known = app.store.remembered(&context.project, &context.caller.key(), &key).await?;
-        context.asked = Some(asked.clone());
-        match known {
-            None => Ok(None),
-            Some(known) if known.hash == asked => Ok(serde_json::from_value(known.answer).ok()),
-            Some(_) => Err(Error::new(ErrorKind::Conflict, "this Idempotency-Key was used for another request")
-                .with("precondition", "idempotency-key")
-                .fix("use a new key for each new request")),
-        }
+        let answer = answered_before(app, context, input).await?;
+        Ok(answer.and_then(|answer| serde_json::from_value(answer).ok()))
     }
     pub async fn watch(&self, app: Arc<App>, mut context: CallContext, input: Value) -> Result<BoxStream<'static, Result<Value>>> {
         self.admit(&context)?;
@@ -371,6 +355,31 @@ impl Draft {
                         request: http::Request<Body>|
               -> BoxFuture<'static, Result<http::Response<Body>>> { Box::pin(run(app, context, request)) };
         self.with(input, output, Run::Raw(Box::new(run)))
+    }
+}
+
+/// What a known caller's `Idempotency-Key` was answered to the same wish; its own transaction remembers the answer. `Conflict` for a key
+/// of another wish.
+pub(crate) async fn answered_before(app: &App, context: &mut CallContext, wish: &Value) -> Result<Option<Value>> {
+    let Some(key) = context.idempotency_key.clone() else { return Ok(None) };
+    if context.caller.kind == CallerKind::Anonymous {
+        return Ok(None);
+    }
+    if key.is_empty() || key.len() > LONGEST_KEY {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "the Idempotency-Key is empty or too long")
+            .fix(format!("give it 1 to {LONGEST_KEY} characters, a UUID for instance")));
+    }
+    let mut sorted = wish.clone();
+    sorted.sort_all_objects();
+    let asked = app.identity.signer.digest(&format!("{}\0{}\0{sorted}", context.operation, context.project));
+    let known = app.store.remembered(&context.project, &context.caller.key(), &key).await?;
+    context.asked = Some(asked.clone());
+    match known {
+        None => Ok(None),
+        Some(known) if known.hash == asked => Ok(Some(known.answer)),
+        Some(_) => Err(Error::new(ErrorKind::Conflict, "this Idempotency-Key was used for another request")
+            .with("precondition", "idempotency-key")
+            .fix("use a new key for each new request")),
     }
 }
 

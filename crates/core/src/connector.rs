@@ -1,6 +1,6 @@
 //! Connector types: data plus one function. Nothing registers itself; the binary's registry lists them.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -43,6 +43,19 @@ pub struct Spec {
     /// URL schemes of the shorthand (`postgres://...`, `csv:./file`), and how a URL becomes a config.
     #[serde(skip)]
     pub url: Option<UrlForm>,
+    /// Files that may be uploaded into a connector of the type; then its config's `path` may be left out.
+    #[serde(skip)]
+    pub uploads: Option<Uploads>,
+}
+
+/// What a type takes as uploaded files: it reads a folder of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Uploads {
+    /// How the names of such files end, in small letters (`.csv`).
+    pub endings: &'static [&'static str],
+    /// Judges a file that is here whole and is to bear this name, by blocking reads. `DataInvalid` when it is not what its name says, or
+    /// when it would unpack to more than that many bytes; then the error's context has `unpacked_limit_bytes`.
+    pub judge: fn(file: &Path, name: &str, unpacked: u64) -> Result<()>,
 }
 
 /// The shorthand of a type.
@@ -76,6 +89,7 @@ impl Spec {
             is_queryable: false,
             example: Value::Null,
             url: None,
+            uploads: None,
         }
     }
 }

@@ -25,18 +25,19 @@ pub(crate) fn connector_type() -> ConnectorType {
         is_queryable: true,
         example: json!({"path": "./out"}),
         url: Some(UrlForm { schemes: &["parquet", "s3"], extensions: &[".parquet"], config: config_of_url }),
+        ..Spec::empty()
     };
     ConnectorType::new(spec, Parquet::open)
 }
 
-struct Parquet {
+pub(crate) struct Parquet {
     config: Arc<ParquetConfig>,
     storage: Arc<Storage>,
     ctx: Context,
 }
 
 impl Parquet {
-    fn open(config: ParquetConfig, ctx: Context) -> Result<Self> {
+    pub(crate) fn open(config: ParquetConfig, ctx: Context) -> Result<Self> {
         config.validate()?;
         let storage = Storage::new(&config, &ctx)?;
         Ok(Self { config: Arc::new(config), storage, ctx })

@@ -8,6 +8,7 @@ mod connector;
 mod destination;
 mod errors;
 mod house;
+mod lake;
 mod log;
 mod part;
 mod place;
@@ -24,5 +25,5 @@ pub use config::{Compression, ParquetConfig};
 
 /// Every connector type of this crate.
 pub fn all() -> Vec<ConnectorType> {
-    vec![connector::connector_type()]
+    vec![connector::connector_type(), lake::connector_type()]
 }

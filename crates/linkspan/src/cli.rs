@@ -283,7 +283,8 @@ const CONNECTORS_EXAMPLES: &str = "\
 Examples:
   linkspan connectors check postgres://user@host/db
   linkspan connectors discover ./orders.csv
-  linkspan connectors discover shop -f project.yaml --output json";
+  linkspan connectors discover shop -f project.yaml --output json
+  linkspan connectors upload leads ./leads.csv";
 
 #[derive(Debug, Subcommand)]
 pub enum Connectors {
@@ -291,6 +292,30 @@ pub enum Connectors {
     Check(At),
     /// List the streams, their keys, cursors and columns.
     Discover(At),
+    /// Send files into a connector that reads them.
+    Upload(Upload),
+}
+
+const UPLOAD_EXAMPLES: &str = "\
+Examples:
+  linkspan connectors create leads --type csv
+  linkspan connectors upload leads ./leads.csv
+  linkspan connectors upload leads ./book.xlsx ./more.csv.gz --server https://hub.example.com
+
+A file of the same name is replaced. Each file is a stream, each sheet of a workbook is one.";
+
+#[derive(Args, Debug)]
+#[command(after_help = UPLOAD_EXAMPLES)]
+pub struct Upload {
+    /// A connector of the hub, such as one of type csv without a `path`.
+    #[arg(value_name = "CONNECTOR")]
+    pub connector: String,
+    /// CSV, TSV, JSON lines or Excel files, packed (.gz, .zst) or not.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Another name for it there, for one file.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 const MANIFEST_EXAMPLES: &str = "\

@@ -1,5 +1,10 @@
-//! `connectors check|discover`: does it answer, and what does it offer.
+//! `connectors check|discover`: does it answer, and what does it offer; `connectors upload`: what it is to read.
 
+mod upload;
+
+use std::sync::Arc;
+
+use clap::ArgMatches;
 use linkspan_app::run::Endpoint;
 use linkspan_core::{Context, Cursor, Result, Stream};
 use serde_json::{Value, json};
@@ -11,10 +16,11 @@ use crate::{
     terminal::{Terminal, grouped, table},
 };
 
-pub async fn run(verb: &Connectors, common: &Common, context: Context, terminal: &Terminal) -> Result<()> {
+pub async fn run(verb: &Connectors, below: &ArgMatches, common: &Common, context: Context, terminal: &Arc<Terminal>) -> Result<()> {
     match verb {
         Connectors::Check(at) => check(find(at, common, &context).await?, context, terminal).await,
         Connectors::Discover(at) => discover(find(at, common, &context).await?, context, terminal).await,
+        Connectors::Upload(files) => upload::run(files, below.subcommand_matches("upload").unwrap_or(below), common, terminal).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use linkspan_app::{App, LocalFiles, Mode, Settings, secrets::VaultServer};
+use linkspan_app::{App, LakeHome, LocalFiles, Mode, Settings, UploadLimits, secrets::VaultServer};
 use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::Store;
 
@@ -29,6 +29,8 @@ impl House {
             vault: vault(),
             files,
             runs_at_once: runs_at_once()?,
+            uploads: uploads()?,
+            lake: lake(),
             manifest_registry: text("LINKSPAN_MANIFEST_REGISTRY").unwrap_or_else(|| Settings::default().manifest_registry),
         };
         match App::open(store.clone(), ends::served(), context, settings).await {
@@ -51,6 +53,36 @@ fn runs_at_once() -> Result<usize> {
         Error::new(ErrorKind::ConfigInvalid, "the number of runs at once is from 1 to 1024")
             .with("setting", "LINKSPAN_RUNS_AT_ONCE")
             .fix("set it to a number, such as 4")
+    })
+}
+
+/// Where the operator put the built-in lake.
+fn lake() -> Option<LakeHome> {
+    Some(LakeHome {
+        url: text("LINKSPAN_LAKE_URL")?,
+        endpoint: text("LINKSPAN_LAKE_ENDPOINT"),
+        region: text("LINKSPAN_LAKE_REGION"),
+        access_key_id: text("LINKSPAN_LAKE_ACCESS_KEY_ID"),
+        secret_access_key: secret("LINKSPAN_LAKE_SECRET_ACCESS_KEY"),
+        session_token: secret("LINKSPAN_LAKE_SESSION_TOKEN"),
+        allow_http: text("LINKSPAN_LAKE_ALLOW_HTTP").is_some_and(|v| matches!(v.as_str(), "1" | "true" | "yes")),
+    })
+}
+
+/// `LINKSPAN_UPLOAD_MAX_MB` of a file, `LINKSPAN_UPLOAD_QUOTA_MB` of a project.
+fn uploads() -> Result<UploadLimits> {
+    let usual = UploadLimits::default();
+    let megabytes = |name: &'static str, usual: u64| match text(name) {
+        None => Ok(usual),
+        Some(given) => given.parse::<u64>().ok().filter(|n| (1..=1 << 20).contains(n)).map(|n| n << 20).ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "a size of uploads is from 1 to 1048576 MB")
+                .with("setting", name)
+                .fix("set it to a number, such as 200")
+        }),
+    };
+    Ok(UploadLimits {
+        file: megabytes("LINKSPAN_UPLOAD_MAX_MB", usual.file)?,
+        project: megabytes("LINKSPAN_UPLOAD_QUOTA_MB", usual.project)?,
     })
 }
 

@@ -58,11 +58,16 @@ fn main() -> ExitCode {
     ExitCode::from(exit.0)
 }
 
-/// The command line over the environment over the settings file. `linkspan connect ...` is the same as `linkspan ...`.
+/// The command line over the environment over the settings file. `linkspan connect ...` is the same as `linkspan ...`, `linkspan runs ...` as
+/// `linkspan connections runs ...`.
 fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
     let mut args: Vec<_> = std::env::args_os().collect();
     if args.get(1).is_some_and(|first| first == "connect") {
         args.remove(1);
+    }
+    // Runs belong to connections; who looks for them looks here too.
+    if args.get(1).is_some_and(|first| first == "runs") {
+        args.insert(1, "connections".into());
     }
     let operations = linkspan_server::operations();
     let command = settings::with_file(remote::commands::with_operations(Cli::command(), &operations))?;
@@ -151,7 +156,7 @@ fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
         }
         Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context(Policy::Open)?)),
         Verb::Airbyte(verb) => return runtime()?.block_on(airbyte::run(verb, context(Policy::Open)?)),
-        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, &cli.common, context(Policy::Open)?, terminal))?,
+        Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, below, &cli.common, context(Policy::Open)?, terminal))?,
         Verb::Apply(args) => runtime()?.block_on(apply::run(&args, below, &cli.common, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
         Verb::Serve(args) => {

@@ -10,7 +10,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use http::{HeaderMap, Request, Response, StatusCode, request::Parts};
 use http_body_util::BodyExt;
 use linkspan_app::{
@@ -173,9 +173,7 @@ impl Door {
         parts.extensions.insert(Placeholders(path.into_iter().collect()));
         parts.extensions.insert(Described(self.described.get().cloned().unwrap_or_default()));
         parts.extensions.insert(Seen { meters: self.meters.clone(), since: self.opened.elapsed() });
-        let pieces =
-            body.into_data_stream().map(|piece| piece.map_err(|e| Error::new(ErrorKind::Unavailable, "the body broke off").because(e)));
-        let request = Request::from_parts(parts, linkspan_core::Body::Stream(Box::pin(pieces)));
+        let request = Request::from_parts(parts, linkspan_core::Body::Stream(paced(body).boxed()));
         let response = row.operation.raw(self.app.clone(), context, request).await?;
         Ok(response.map(|body| match body {
             linkspan_core::Body::Full(bytes) => Body::from(bytes),
@@ -235,7 +233,32 @@ async fn whole(mut body: Body, mut so_far: BodySoFar) -> Result<Bytes> {
 }
 
 fn too_slow() -> Refusal {
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, Error::new(ErrorKind::Timeout, "the body came too slowly").with("least_bytes_per_s", SLOWEST))
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, slow())
+}
+
+fn slow() -> Error {
+    Error::new(ErrorKind::Timeout, "the body came too slowly").with("least_bytes_per_s", SLOWEST)
+}
+
+/// A body's pieces for a handler that reads them itself. A sender who is too slow ends it with an error: the time that the handler takes
+/// for itself does not count.
+fn paced(body: Body) -> impl Stream<Item = linkspan_core::Result<Bytes>> + Send {
+    let state = Some((body.into_data_stream(), Duration::ZERO, 0));
+    stream::unfold(state, |state| async move {
+        let (mut pieces, mut waited, mut taken): (_, Duration, u64) = state?;
+        let (patience, began) = (PATIENCE + Duration::from_secs(taken / SLOWEST), Instant::now());
+        let next = tokio::time::timeout(patience.saturating_sub(waited), pieces.next()).await;
+        waited += began.elapsed();
+        match next {
+            Err(_) => Some((Err(slow()), None)),
+            Ok(None) => None,
+            Ok(Some(Ok(piece))) => {
+                taken += piece.len() as u64;
+                Some((Ok(piece), Some((pieces, waited, taken))))
+            }
+            Ok(Some(Err(e))) => Some((Err(Error::new(ErrorKind::Unavailable, "the body broke off").because(e)), None)),
+        }
+    })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>> {

@@ -20,6 +20,7 @@ pub mod rates;
 pub mod refusal;
 mod router;
 mod table;
+mod uploads;
 
 pub use door::{Door, Peer, Trusted};
 pub use listen::{Drained, Listener};

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::limits::KEY_LENGTH;
 
+const FORM: &str = "multipart/form-data";
+
 /// The document as it is sent.
 #[derive(JsonSchema)]
 #[schemars(transparent)]
@@ -163,7 +165,9 @@ fn parameters_of(operation: &Operation, input: &Value) -> Vec<Value> {
     if operation.access != Access::Anonymous {
         all.push(shared("Project"));
     }
-    if operation.effect == Effect::Changes && in_body(&operation.method) && !matches!(operation.run, Run::Raw(_)) {
+    // Of the rows that read their request themselves, those that take a form remember it.
+    let remembers = !matches!(operation.run, Run::Raw(_)) || media_type(input) == FORM;
+    if operation.effect == Effect::Changes && in_body(&operation.method) && remembers {
         all.push(shared("IdempotencyKey"));
     }
     if [Method::PATCH, Method::PUT, Method::DELETE].contains(&operation.method) {

@@ -61,6 +61,9 @@ pub struct TypeShown {
     pub schemes: Vec<String>,
     /// File endings that name the type.
     pub extensions: Vec<String>,
+    /// How the names of files end that may be uploaded into a connector of the type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uploads: Vec<String>,
     pub capabilities: Capabilities,
     /// JSON Schema of `config`; secret fields carry `x-secret`.
     pub config_schema: Value,
@@ -132,6 +135,7 @@ pub fn shown(t: &ConnectorType, detail: Detail) -> TypeShown {
         is_queryable: spec.is_queryable,
         schemes: spec.url.iter().flat_map(|u| u.schemes.iter().map(ToString::to_string)).collect(),
         extensions: spec.url.iter().flat_map(|u| u.extensions.iter().map(ToString::to_string)).collect(),
+        uploads: spec.uploads.iter().flat_map(|u| u.endings.iter().map(ToString::to_string)).collect(),
         capabilities: Capabilities {
             test: true,
             discover: has(Role::Source),

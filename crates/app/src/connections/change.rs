@@ -52,6 +52,7 @@ pub(super) fn made(new: New, ends: Ends, now_ms: i64) -> Result<Kept> {
         policies: options.unwrap_or_default().into_policies(policies.unwrap_or_default()),
         retry: retry.map_or(Ok(RetryPolicy::default()), |r| r.policy())?,
         timeout: timeout.as_deref().map(length).transpose()?,
+        with_source: false,
     };
     refuse_nonsense(&kept.request)?;
     Ok(kept)
@@ -60,6 +61,7 @@ pub(super) fn made(new: New, ends: Ends, now_ms: i64) -> Result<Kept> {
 /// `ends` holds what stands where the request says nothing.
 pub(super) fn changed(kept: &mut Kept, changes: Changes, ends: Ends, now_ms: i64) -> Result<Positions> {
     let elsewhere = (kept.from, &kept.to) != (ends.from, &ends.to);
+    kept.with_source &= kept.from == ends.from;
     (kept.from, kept.to, kept.request.target) = (ends.from, ends.to, ends.target);
     let request = &mut kept.request;
     if let Some(streams) = or_empty(changes.streams) {

@@ -4,10 +4,11 @@ use linkspan_core::{Error, ErrorKind, Result, Role};
 use linkspan_store::Document;
 use uuid::Uuid;
 
-use super::kept::To;
+use super::kept::{Kept, To};
 use crate::{
     app::App,
-    connectors::{self, Connector, find_in},
+    connectors::{self, expect_role, find_in},
+    projects,
     run::Endpoint,
     secrets::Redactor,
 };
@@ -36,55 +37,88 @@ impl<'a> Dest<'a> {
 /// The source connector by id or name.
 pub(super) async fn source(app: &App, project: &str, key: &str) -> Result<Document> {
     let (document, connector) = find_in(app, project, key).await?;
-    can(app, project, &connector, key, Role::Source).await?;
+    expect_role(app, project, &connector, key, Role::Source).await?;
     Ok(document)
 }
 
 /// A connector that is made together with its connection.
 pub(super) async fn as_source(app: &App, document: &Document) -> Result<Document> {
     let name = document.name.as_deref().unwrap_or_default();
-    can(app, &document.project, &document.read()?, name, Role::Source).await?;
+    expect_role(app, &document.project, &document.read()?, name, Role::Source).await?;
     Ok(document.clone())
 }
 
 /// The destination by id or name. A connector of the user's own comes before the built-in names.
-pub(super) async fn destination(app: &App, project: &str, key: &str) -> Result<(To, String)> {
+pub(crate) async fn destination(app: &App, project: &str, key: &str) -> Result<(To, String)> {
     match find_in(app, project, key).await {
         Ok((document, connector)) => {
-            can(app, project, &connector, key, Role::Destination).await?;
+            expect_role(app, project, &connector, key, Role::Destination).await?;
             Ok((To::Connector(document.id), document.name.unwrap_or_default()))
         }
-        Err(e) if e.kind() == ErrorKind::NotFound && matches!(key, "lake" | "data") => Ok((To::Lake, "lake".to_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound && key == "lake" => Ok((To::Lake, "lake".to_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound && key == "data" => default(app, project).await,
         Err(e) => Err(e),
     }
 }
 
-async fn can(app: &App, project: &str, connector: &Connector, name: &str, role: Role) -> Result<()> {
-    let kind = app.kind(project, &connector.kind, ErrorKind::Unsupported).await?;
-    if kind.spec.roles.contains(&role) {
-        return Ok(());
+/// Where the project writes when nobody says another place.
+async fn default(app: &App, project: &str) -> Result<(To, String)> {
+    let Some(id) = projects::default_destination(app, project).await? else {
+        return Box::pin(destination(app, project, "lake")).await;
+    };
+    match find_in(app, project, &id.to_string()).await {
+        Ok((document, connector)) => {
+            let name = document.name.unwrap_or_default();
+            expect_role(app, project, &connector, &name, Role::Destination).await?;
+            Ok((To::Connector(id), name))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::Conflict, "the project's default destination was deleted")
+            .with("project", project)
+            .with("connector", id)
+            .fix(format!("set another one: `linkspan projects update {project} --destination CONNECTOR` (`lake` is built in)"))),
+        Err(e) => Err(e),
     }
-    let what = if role == Role::Source { "read from" } else { "written to" };
-    Err(Error::new(ErrorKind::ConfigInvalid, format!("{} cannot be {what}", kind.spec.title))
-        .with("connector", name)
-        .with("connector_type", &kind.spec.name)
-        .fix("`linkspan catalog list` shows what each type can do"))
 }
 
 /// A connector, ready to be opened. One that was deleted since says so.
-pub(super) async fn opened(app: &App, project: &str, id: Uuid) -> Result<(Endpoint, Redactor)> {
+pub(super) async fn opened(app: &App, project: &str, id: Uuid, role: Role) -> Result<(Endpoint, Redactor)> {
     match connectors::opened(app, project, &id.to_string()).await {
-        Ok(opened) => Ok((opened.endpoint, opened.redactor)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::NotFound, "the connector of this connection was deleted")
-            .with("connector", id)
-            .fix("name another one: `linkspan connections update NAME --from CONNECTOR` (or --dest)")),
+        Ok(opened) => {
+            if opened.holds_files && role == Role::Destination {
+                return Err(connectors::holds_files(&opened.endpoint.shown));
+            }
+            Ok((opened.endpoint, opened.redactor))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(deleted(id, role)),
         Err(e) => Err(e),
     }
 }
 
-/// The built-in lake: Parquet tables in the data dir, a folder per project.
-pub(crate) fn lake(app: &App, project: &str) -> Result<Endpoint> {
-    let path = app.store.dir().join("lake").join(project);
-    let (kind, config) = app.registry.typed("parquet", |_| serde_json::json!({ "path": path.display().to_string() }))?;
-    Ok(Endpoint::new(kind, config).named("lake"))
+fn deleted(id: Uuid, role: Role) -> Error {
+    let (end, option) = if role == Role::Source { ("source", "--from") } else { ("destination", "--dest") };
+    Error::new(ErrorKind::Conflict, format!("the {end} of this connection was deleted"))
+        .with("connector", id)
+        .fix(format!("name another one: `linkspan connections update NAME {option} CONNECTOR`"))
+}
+
+/// Refuses to begin what cannot end well: both connectors must still be there.
+pub(crate) async fn expect_ends(app: &App, kept: &Kept) -> Result<()> {
+    let to = match kept.to {
+        To::Connector(id) => Some((id, Role::Destination)),
+        To::Lake => None,
+    };
+    for (id, role) in std::iter::once((kept.from, Role::Source)).chain(to) {
+        if app.store.document_by_id(id).await?.is_none() {
+            return Err(deleted(id, role));
+        }
+    }
+    Ok(())
+}
+
+/// What rows are written to, ready to be opened, and what takes its secrets out of what is told.
+pub(crate) async fn written_to(app: &App, project: &str, to: &To) -> Result<(Endpoint, Vec<Redactor>)> {
+    match to {
+        To::Connector(id) => opened(app, project, *id, Role::Destination).await.map(|(endpoint, redactor)| (endpoint, vec![redactor])),
+        To::Lake => app.lake().endpoint(project).map(|(endpoint, redactor)| (endpoint, vec![redactor])),
+    }
 }

@@ -1,11 +1,11 @@
 //! What running a connection needs: both ends, ready to be opened, and what moves between them.
 
-use linkspan_core::Result;
+use linkspan_core::{Result, Role};
 use linkspan_store::Document;
 
 use super::{
     ends,
-    kept::{Kept, To, run_name},
+    kept::{Kept, run_name},
 };
 use crate::{app::App, run::Job, secrets::Redactor};
 
@@ -14,15 +14,9 @@ const MEMORY: u64 = 64 << 20;
 
 /// Reads the connectors as they are now. The redactors take their secrets out of whatever is told about the run.
 pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<(Job, Vec<Redactor>)> {
-    let (from, mut redactors) = ends::opened(app, &document.project, kept.from).await.map(|(e, r)| (e, vec![r]))?;
-    let to = match kept.to {
-        To::Connector(id) => {
-            let (to, redactor) = ends::opened(app, &document.project, id).await?;
-            redactors.push(redactor);
-            to
-        }
-        To::Lake => ends::lake(app, &document.project)?,
-    };
+    let (from, mut redactors) = ends::opened(app, &document.project, kept.from, Role::Source).await.map(|(e, r)| (e, vec![r]))?;
+    let (to, more) = ends::written_to(app, &document.project, &kept.to).await?;
+    redactors.extend(more);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let job = Job {
         name: run_name(&document.project, document.name.as_deref().unwrap_or_default()),

@@ -35,6 +35,9 @@ pub struct Kept {
     pub retry: RetryPolicy,
     #[serde(default)]
     pub timeout: Option<Duration>,
+    /// It was made together with its source connector, whose changes may name its schedule.
+    #[serde(default)]
+    pub with_source: bool,
 }
 
 /// Where rows go.

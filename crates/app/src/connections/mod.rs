@@ -9,9 +9,9 @@ mod kept;
 mod operations;
 mod shown;
 
-pub(crate) use ends::lake;
+pub(crate) use ends::{destination, expect_ends, written_to};
 pub use fields::{New, Options, Retries, Streams};
 pub use job::job;
 pub use kept::{KIND, Kept, RetryPolicy, To, run_name, schedule_entry};
-pub use operations::{Deleted, draft, named, operations, scheduled};
+pub use operations::{Deleted, Reschedule, Rescheduled, draft, named, operations, reschedule, scheduled};
 pub use shown::Shown;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use linkspan_core::{ConnectionId, Error, Result};
+use linkspan_core::{ConnectionId, Error, ErrorKind, ReadMode, Result};
 use linkspan_store::{Change, Document, DocumentFilter, Edit, ResetOf, SecretEdit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,11 @@ use crate::{
     app::App,
     caller::{Access, CallContext, Scope},
     commit::once_more,
+    connectors::{StreamShown, last_known},
     moment::moment,
     operation::{Operation, Patch, Reply},
     paging::Page,
+    schedule::{Form, Schedule},
 };
 
 pub fn operations() -> Vec<Operation> {
@@ -36,6 +38,14 @@ pub fn operations() -> Vec<Operation> {
         Operation::get("connections.show", "/v1/connections/{connection}", read, "One connection, by id or name.")
             .cli("connections show", &["connection"])
             .call(show),
+        Operation::get(
+            "connections.streams",
+            "/v1/connections/{connection}/streams",
+            read,
+            "The streams of a connection's source as they were last discovered, also when the source is gone.",
+        )
+        .cli("connections streams", &["connection"])
+        .call(streams),
         Operation::patch(
             "connections.update",
             "/v1/connections/{connection}",
@@ -60,6 +70,15 @@ struct Connections {
     connections: Vec<Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+}
+
+/// Streams as they were once.
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct KnownStreams {
+    /// The source's name; its id when it is gone.
+    from: String,
+    streams: Vec<StreamShown>,
+    discovered_at: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -105,6 +124,17 @@ async fn show(app: Arc<App>, context: CallContext, One { connection }: One) -> R
     Ok(Reply::ok(Shown::new(&app, &document, &kept, names)).version(document.version))
 }
 
+async fn streams(app: Arc<App>, context: CallContext, One { connection }: One) -> Result<Reply<KnownStreams>> {
+    let (_, kept) = named(&app, &context, &connection).await?;
+    let (from, _) = end_names(&app, &kept).await?;
+    match last_known(&app, &context.project, kept.from).await? {
+        Some((streams, discovered_at)) => Ok(Reply::ok(KnownStreams { from, streams, discovered_at })),
+        None => Err(Error::new(ErrorKind::NotFound, "the source's streams were never discovered")
+            .with("connector", &from)
+            .fix(format!("linkspan connectors discover '{from}'"))),
+    }
+}
+
 /// A connection that is not stored yet: what is shown of it, and the edits that store it. `from` is a connector that the same change
 /// makes, else it is looked up.
 pub async fn draft(app: &App, context: &CallContext, new: New, from: Option<&Document>) -> Result<(Document, Kept, Shown, Vec<Edit>)> {
@@ -117,7 +147,7 @@ pub async fn draft(app: &App, context: &CallContext, new: New, from: Option<&Doc
     let (to, to_name) = ends::destination(app, &context.project, dest.connector).await?;
     let target = dest.target.clone();
     let now = app.now_ms();
-    let kept = made(new, Ends { from: source.id, to, target }, now)?;
+    let kept = Kept { with_source: from.is_some(), ..made(new, Ends { from: source.id, to, target }, now)? };
     let body = serde_json::to_value(&kept)
         .map_err(|e| Error::new(linkspan_core::ErrorKind::Internal, "a connection could not be encoded").because(e))?;
     let document = Document::new(KIND, &context.project, Some(&name), body, now);
@@ -126,6 +156,106 @@ pub async fn draft(app: &App, context: &CallContext, new: New, from: Option<&Doc
     let edits = vec![Edit::Insert { document: document.clone(), links: kept.links(), secret: None }, Edit::PutConnection { new: put }];
     let shown = Shown::new(app, &document, &kept, names);
     Ok((document, kept, shown, edits))
+}
+
+/// What a connector's change says of the schedule of the connection that was made with it.
+#[derive(Clone, Debug, Default)]
+pub struct Reschedule {
+    /// Null takes the schedule away.
+    pub cron: Patch<String>,
+    /// The zone of the expression.
+    pub timezone: Patch<String>,
+    /// Null means what a new one has: only what changed.
+    pub mode: Patch<ReadMode>,
+}
+
+/// A connection on another schedule, decided and not yet stored.
+pub struct Rescheduled {
+    document: Document,
+    kept: Kept,
+    pub edits: Vec<Edit>,
+}
+
+/// The change of the connection that was made with the connector; nothing when nothing is asked for, or when there is nothing to take
+/// away. `Conflict` when there is no such connection.
+pub async fn reschedule(app: &App, connector: &Document, asked: &Reschedule) -> Result<Option<Rescheduled>> {
+    let Reschedule { cron, timezone, mode } = asked;
+    if cron.is_absent() && timezone.is_absent() && mode.is_absent() {
+        return Ok(None);
+    }
+    let Some((document, mut kept)) = made_with(app, connector).await? else {
+        if matches!(cron, Patch::Null) && !matches!(timezone, Patch::Set(_)) && !matches!(mode, Patch::Set(_)) {
+            return Ok(None);
+        }
+        return Err(Error::new(ErrorKind::Conflict, "no connection was made together with this connector")
+            .with("connector", connector.name.as_deref().unwrap_or_default())
+            .with("field", "schedule_cron")
+            .fix("give the schedule to a connection of its own: `linkspan connections create` or `update`"));
+    };
+    let schedule = rescheduled(kept.schedule.clone(), cron, timezone)?;
+    let mode = match mode {
+        Patch::Null => Patch::Set(ReadMode::Incremental),
+        said => said.clone(),
+    };
+    let changes = Changes { schedule, mode, ..Changes::default() };
+    let (now, if_version) = (app.now_ms(), document.version);
+    let ends = Ends { from: kept.from, to: kept.to.clone(), target: kept.request.target.clone() };
+    changed(&mut kept, changes, ends, now)?;
+    let document = document.revised(&kept, now)?;
+    let names = end_names(app, &kept).await?;
+    let put = row(&document, &kept, (&names.0, &names.1))?;
+    let update = Edit::Update { document: document.clone(), if_version, links: Some(kept.links()), secret: SecretEdit::Keep };
+    Ok(Some(Rescheduled { document, kept, edits: vec![update, Edit::PutConnection { new: put }] }))
+}
+
+impl Rescheduled {
+    /// Once it is stored.
+    pub fn tell(&self, app: &App) {
+        app.desk.schedule(self.document.id, schedule_entry(&self.document, &self.kept, None));
+    }
+}
+
+async fn made_with(app: &App, connector: &Document) -> Result<Option<(Document, Kept)>> {
+    for linked in app.store.linked(vec![connector.id]).await? {
+        if linked.by_kind != KIND || linked.role != "from" {
+            continue;
+        }
+        let Some(document) = app.store.document_by_id(linked.by).await? else { continue };
+        let kept = Kept::of(&document)?;
+        if kept.with_source {
+            return Ok(Some((document, kept)));
+        }
+    }
+    Ok(None)
+}
+
+/// A new expression keeps the zone that stands, unless another one is said.
+fn rescheduled(stands: Option<Schedule>, cron: &Patch<String>, timezone: &Patch<String>) -> Result<Patch<Form>> {
+    let stood = stands.map(Form::from).and_then(|form| serde_json::to_value(form).ok()).unwrap_or_default();
+    let of = |field: &str| stood[field].as_str().map(str::to_owned);
+    let (mut expression, mut zone) = (of("cron"), of("timezone"));
+    cron.clone().apply(&mut expression);
+    timezone.clone().apply(&mut zone);
+    let Some(expression) = expression else {
+        if let Patch::Set(_) = timezone {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "a time zone needs a schedule").with("field", "schedule_timezone"));
+        }
+        return Ok(if matches!(cron, Patch::Null) { Patch::Null } else { Patch::Absent });
+    };
+    let mut form = if stood.is_object() { stood } else { serde_json::json!({}) };
+    form["cron"] = expression.into();
+    form["timezone"] = zone.map_or(serde_json::Value::Null, Into::into);
+    if let Some(fields) = form.as_object_mut() {
+        fields.shift_remove("every");
+    }
+    if cron.is_absent() && timezone.is_absent() {
+        return Ok(Patch::Absent);
+    }
+    let form: Form =
+        serde_json::from_value(form).map_err(|e| Error::new(ErrorKind::Internal, "a schedule could not be written").because(e))?;
+    // Judged now, with the field that the caller knows.
+    Schedule::try_from(form.clone()).map_err(|e| e.with("field", "schedule_cron"))?;
+    Ok(Patch::Set(form))
 }
 
 async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<Shown>> {

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 use crate::secrets::{Reference, Values};
 
 /// Names that people and other products use for a field; taken when the type has the field and not the name.
-const ALIASES: [(&str, &str); 12] = [
+const ALIASES: [(&str, &str); 13] = [
     ("dsn", "url"),
     ("connection", "url"),
     ("connection_string", "url"),
     ("uri", "url"),
+    ("url", "path"),
     ("user", "username"),
     ("username", "user"),
     ("dbname", "database"),

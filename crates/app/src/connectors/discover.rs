@@ -5,6 +5,7 @@ use linkspan_store::{Change, Document, Edit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{
     Connector,
@@ -107,14 +108,18 @@ pub async fn discovered(app: &App, context: &CallContext, document: Document, co
     Ok(DiscoveredStreams { connector: name, streams: known.streams, discovered_at: moment(now), cached: false })
 }
 
+/// What is known of a connector's streams, however old; also of one that was deleted, as long as a connection needs it.
+pub(crate) async fn last_known(app: &App, project: &str, connector: Uuid) -> Result<Option<(Vec<StreamShown>, String)>> {
+    let Some(stored) = app.store.document(KIND, project, &connector.to_string()).await? else { return Ok(None) };
+    let known: Known = stored.read()?;
+    Ok(Some((known.streams, moment(known.at_ms))))
+}
+
 async fn ask(app: &App, opened: &Opened) -> Result<Vec<StreamShown>> {
     let clean = |e: Error| opened.redactor.error(&e);
     let source = opened.endpoint.open_source(app.context.clone()).map_err(clean)?;
     let streams = source.discover().await.map_err(clean)?;
-    // A type that has no schemas of its own to limit is limited here.
-    let allowed = &opened.connector.output_schemas;
-    let inside = |s: &&Stream| allowed.is_empty() || s.name.namespace.as_ref().is_none_or(|n| allowed.iter().any(|a| **a == **n));
-    Ok(streams.iter().filter(inside).map(shown).collect())
+    Ok(streams.iter().map(shown).collect())
 }
 
 fn shown(stream: &Stream) -> StreamShown {

@@ -10,9 +10,11 @@ use super::{
     config::{masked, references, whole},
     files::fence,
     find_in,
+    room::{Room, files_of, holds_files},
 };
 use crate::{
     app::App,
+    lake,
     run::Endpoint,
     secrets::{Redactor, Values},
 };
@@ -24,6 +26,8 @@ pub struct Opened {
     pub endpoint: Endpoint,
     /// Takes its secrets out of whatever is told about it.
     pub redactor: Redactor,
+    /// It reads what was uploaded into it, and nothing is to be written there.
+    pub holds_files: bool,
 }
 
 /// By id or name. `Conflict` for one that is disabled or has no credentials yet, `DataInvalid` for one whose credentials cannot be
@@ -44,8 +48,36 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
     let kind = app.kind(&document.project, &connector.kind, ErrorKind::Unsupported).await.map_err(|e| e.with("connector", &name))?;
     let secrets = secrets(app, &document, &connector, &kind).await.map_err(|e| e.with("connector", &name))?;
     let redactor = Redactor::of(&secrets);
-    let config = ready(app, &document.project, &kind, &connector, secrets).map_err(|e| e.with("connector", &name))?;
-    Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor })
+    if lake::is_built_in(&kind.spec.name, &connector.config).map_err(|e| e.with("connector", &name))? {
+        let (mut config, redactor) = app.lake().config(&document.project);
+        connector.config.iter().filter(|(_, value)| !value.is_null()).for_each(|(field, value)| config[field] = value.clone());
+        return Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor, holds_files: false });
+    }
+    let mut config = ready(app, &document.project, &kind, &connector, secrets).map_err(|e| e.with("connector", &name))?;
+    let holds_files = holds_files(&kind, &connector.config);
+    if holds_files {
+        config["path"] = folder(app, &document).await.map_err(|e| e.with("connector", &name))?.into();
+    }
+    let mut endpoint = Endpoint::new(kind, config).named(name);
+    // Types that limit themselves know more than names: what the login owns, what lies in no schema.
+    if schemas_field(&endpoint.kind).is_none() {
+        endpoint = endpoint.limited(connector.output_schemas.clone());
+    }
+    Ok(Opened { document, connector, endpoint, redactor, holds_files })
+}
+
+/// Where the uploaded files are, all of them in their place.
+async fn folder(app: &App, document: &Document) -> Result<String> {
+    let room = Room::of(&app.store, &document.project, document.id);
+    room.settle(&app.store).await?;
+    if files_of(&app.store, &document.project, document.id).await?.is_empty() {
+        return Err(Error::new(ErrorKind::Conflict, "nothing was uploaded into this connector yet").fix(format!(
+            "linkspan connectors upload '{}' FILE, or POST it as a form's `file` to /v1/connectors/{}/files",
+            document.name.as_deref().unwrap_or_default(),
+            document.id
+        )));
+    }
+    Ok(room.files().display().to_string())
 }
 
 fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {
@@ -72,8 +104,7 @@ fn ready(app: &App, project: &str, kind: &ConnectorType, connector: &Connector, 
     }
     fence(kind, &mut config, &app.settings.files, project)?;
     let schema = kind.config_schema();
-    let limit = ["schemas", "databases"].into_iter().find(|f| schema["properties"].get(f).is_some());
-    if let (Some(field), false, Some(fields)) = (limit, connector.output_schemas.is_empty(), config.as_object_mut()) {
+    if let (Some(field), false, Some(fields)) = (schemas_field(kind), connector.output_schemas.is_empty(), config.as_object_mut()) {
         fields.insert(field.into(), json!(connector.output_schemas));
     }
     if let (Some(pull), true, Some(fields)) = (&connector.pull, schema["properties"].get("query").is_some(), config.as_object_mut()) {
@@ -83,6 +114,12 @@ fn ready(app: &App, project: &str, kind: &ConnectorType, connector: &Connector, 
         }
     }
     Ok(config)
+}
+
+/// Where a type is told which schemas it may show. A guest's config is its author's.
+fn schemas_field(kind: &ConnectorType) -> Option<&'static str> {
+    let schema = kind.config_schema();
+    ["schemas", "databases"].into_iter().find(|f| !kind.is_guest() && schema["properties"].get(f).is_some())
 }
 
 /// The secrets of the vault and of elsewhere. One that cannot be read marks the connector, so that everybody sees why.

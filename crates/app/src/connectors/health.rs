@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::{
     Connector, KIND,
     endpoint::open,
+    room::Room,
     test::{line, seen, try_out},
 };
 use crate::{
@@ -57,9 +58,24 @@ async fn round(app: &App, trimmed_ms: &mut Option<i64>) -> Result<()> {
     let now = app.now_ms();
     if trimmed_ms.is_none_or(|last| now - last >= DAY_MS) {
         audit::trim(app).await?;
+        tidy(app).await;
         *trimmed_ms = Some(now);
     }
     check_all(app, EVERY).await.map(drop)
+}
+
+/// Takes away what uploads left that died, and the files of connectors that are gone.
+async fn tidy(app: &App) {
+    for room in Room::all(&app.store) {
+        let tidied = match app.store.document_by_id(room.connector()).await {
+            Ok(Some(_)) => room.settle(&app.store).await,
+            Ok(None) => room.remove().await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = tidied {
+            tracing::warn!(connector = %room.connector(), error = %e, "uploaded files could not be looked after");
+        }
+    }
 }
 
 /// Checks every connector whose last check is older; answers how many were.

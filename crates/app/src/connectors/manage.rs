@@ -14,12 +14,14 @@ use super::{
     discover, endpoint,
     files::fence,
     find,
+    room::{Room, files_of, holds_files},
     shown::{ConnectorShown, shown_new, shown_one},
 };
 use crate::{
     app::App,
     caller::{CallContext, Reach, Scope},
     commit::once_more,
+    lake,
     operation::{Patch, Reply},
     registry::direction_of,
     secrets::{Reference, Sealing},
@@ -86,7 +88,7 @@ impl Direction {
 /// What is changed; fields that are left out stay.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ConnectorPatch {
+pub struct ConnectorPatch {
     /// Id or name.
     pub connector: String,
     #[serde(default)]
@@ -173,17 +175,31 @@ pub(super) async fn update(app: Arc<App>, context: CallContext, patch: Connector
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match update_once(&app, &context, &patch).await {
-            Err(e) if once_more(&context, &e, attempt) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound && e.context().iter().any(|(k, _)| *k == "id") && attempt < 3 => {
-                app.vault.forget_current().await;
-            }
-            done => return done,
+        if let Some(done) = try_update(&app, &context, &patch, vec![], attempt).await {
+            return done;
         }
     }
 }
 
-async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -> Result<Reply<ConnectorShown>> {
+/// One attempt, with edits of others in the same change; nothing when it is to be decided again.
+pub async fn try_update(
+    app: &App,
+    context: &CallContext,
+    patch: &ConnectorPatch,
+    more: Vec<Edit>,
+    attempt: u32,
+) -> Option<Result<Reply<ConnectorShown>>> {
+    match update_once(app, context, patch, more).await {
+        Err(e) if once_more(context, &e, attempt) => None,
+        Err(e) if e.kind() == ErrorKind::NotFound && e.context().iter().any(|(k, _)| *k == "id") && attempt < 3 => {
+            app.vault.forget_current().await;
+            None
+        }
+        done => Some(done),
+    }
+}
+
+async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch, more: Vec<Edit>) -> Result<Reply<ConnectorShown>> {
     let (document, stands) = find(app, context, &patch.connector).await?;
     context.check_version(document.version)?;
     let kind = app.kind(&context.project, &stands.kind, ErrorKind::Unsupported).await?;
@@ -208,13 +224,20 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -
     };
     let unchanged = connector == stands && document.facet == facet && document.name == name;
     if unchanged && matches!(secret, Secret::Stays) {
-        // Asked for what stands already: nothing is written.
+        // Asked for what stands already: nothing of it is written.
         let shown = shown_one(app, &document, &stands).await?;
-        return Ok(Reply::ok(shown).version(document.version));
+        let reply = Reply::ok(shown).version(document.version);
+        if more.is_empty() {
+            return Ok(reply);
+        }
+        let mut change = Change::new(app.now_ms()).edit(Edit::Expect { id: document.id, version: document.version });
+        change.edits.extend(more);
+        return app.commit(context, change, reply).await;
     }
     let now = app.now_ms();
     let document = document.revised(&connector, now)?;
-    let change = change_of(&document, connector.config != stands.config, secret, now);
+    let mut change = change_of(&document, connector.config != stands.config, secret, now);
+    change.edits.extend(more);
     let mut seen = document.clone();
     if let Value::Object(observed) = &mut seen.observed
         && change.edits.iter().any(|e| matches!(e, Edit::Observe { .. }))
@@ -326,7 +349,12 @@ fn judge(app: &App, context: &CallContext, kind: &ConnectorType, schema: &Value,
     if kind.is_guest() && !(parted.missing.is_empty() && references(schema, &parted.config)?.is_empty()) {
         return Ok(());
     }
-    fence(kind, &mut config, &app.settings.files, &context.project)?;
+    if lake::is_built_in(&kind.spec.name, &parted.config)? || holds_files(kind, &parted.config) {
+        // Where it will be does not matter now.
+        config["path"] = app.store.dir().display().to_string().into();
+    } else {
+        fence(kind, &mut config, &app.settings.files, &context.project)?;
+    }
     kind.open(config, app.context.clone()).map(drop)
 }
 
@@ -407,8 +435,14 @@ pub(super) async fn delete(app: Arc<App>, context: CallContext, key: String) -> 
     if app.store.linked(vec![document.id]).await?.is_empty() {
         change.edits.extend(discover::forget(&app, &document).await?);
     }
+    let files = files_of(&app.store, &document.project, document.id).await?;
+    change.edits.extend(files.iter().map(|file| Edit::Delete { id: file.id, if_version: None }));
     let reply = Reply::ok(Deleted { deleted: true, id: document.id.to_string() });
-    app.commit(&context, change, reply).await
+    let reply = app.commit(&context, change, reply).await?;
+    if let Err(e) = Room::of(&app.store, &document.project, document.id).remove().await {
+        tracing::warn!(connector = %document.id, error = %e, "the files of a deleted connector wait to be removed");
+    }
+    Ok(reply)
 }
 
 fn encoded(connector: &Connector) -> Result<Value> {

@@ -7,20 +7,23 @@ mod files;
 mod health;
 mod manage;
 mod operations;
+mod room;
 mod shown;
 mod test;
+pub mod uploads;
 
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{Error, ErrorKind, Result, Role};
 use linkspan_store::Document;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use self::discover::last_known;
 pub use self::{
     config::canonical,
     discover::{DiscoveredStreams, StreamShown, discovered},
     endpoint::{Opened, endpoint, opened},
     health::{Checks, check_all},
-    manage::{NewConnector, PreparedConnector, prepare},
+    manage::{ConnectorPatch, NewConnector, PreparedConnector, prepare, try_update},
     operations::operations,
     shown::{ConnectorShown, all_shown, shown_one},
     test::Tested,
@@ -81,6 +84,28 @@ pub(crate) async fn find_in(app: &App, project: &str, key: &str) -> Result<(Docu
     })?;
     let connector = document.read()?;
     Ok((document, connector))
+}
+
+/// Refuses a connector whose type has not this role, and one to write to that holds uploaded files.
+pub(crate) async fn expect_role(app: &App, project: &str, connector: &Connector, name: &str, role: Role) -> Result<()> {
+    let kind = app.kind(project, &connector.kind, ErrorKind::Unsupported).await?;
+    if role == Role::Destination && room::holds_files(&kind, &connector.config) {
+        return Err(holds_files(name));
+    }
+    if kind.spec.roles.contains(&role) {
+        return Ok(());
+    }
+    let what = if role == Role::Source { "read from" } else { "written to" };
+    Err(Error::new(ErrorKind::ConfigInvalid, format!("{} cannot be {what}", kind.spec.title))
+        .with("connector", name)
+        .with("connector_type", &kind.spec.name)
+        .fix("`linkspan catalog list` shows what each type can do"))
+}
+
+pub(crate) fn holds_files(name: &str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, "the connector holds uploaded files, and nothing is written among them")
+        .with("connector", name)
+        .fix("name another destination, or give the connector a `path` of its own")
 }
 
 /// A name that can stand in a path and before a colon.

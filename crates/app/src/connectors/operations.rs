@@ -43,14 +43,6 @@ pub fn operations() -> Vec<Operation> {
         Operation::get("connectors.show", "/v1/connectors/{connector}", read, "One connector, by id or name, secrets masked.")
             .cli("connectors show", &["connector"])
             .call(show),
-        Operation::patch(
-            "connectors.update",
-            "/v1/connectors/{connector}",
-            write,
-            "Changes a connector; its config is merged field by field.",
-        )
-        .cli("connectors update", &["connector"])
-        .call(manage::update),
         Operation::delete("connectors.delete", "/v1/connectors/{connector}", write, "Deletes a connector and erases its credentials.")
             .cli("connectors delete", &["connector"])
             .call(delete),

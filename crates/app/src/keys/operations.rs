@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{KIND, Key};
 use crate::{
     app::{App, Mode},
-    caller::{Access, CallContext, Caller, Role, Scope, covers},
+    caller::{Access, CallContext, Caller, Role, Scope, covers, word},
     identity::{fingerprint, hex, random},
     moment::{moment, moment_of},
     operation::{Operation, Reply},
@@ -123,6 +123,8 @@ async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<S
         return Err(Error::new(ErrorKind::ConfigInvalid, "a key needs a name of at most 200 characters").with("field", "name"));
     }
     let expires_at_ms = end_of(&new, now)?;
+    let role = new.role.unwrap_or(Role::Viewer);
+    refuse_higher(&context.caller, role)?;
     let scopes = narrowed(&context.caller, new.scopes)?;
     let mut document = Document::new(KIND, &context.project, Some(name), serde_json::Value::Null, now);
     let environment = if app.settings.mode == Mode::Production { "live" } else { "dev" };
@@ -131,7 +133,7 @@ async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<S
     let key = Key {
         fingerprint: fingerprint(&text),
         prefix,
-        role: new.role.unwrap_or(Role::Viewer),
+        role,
         scopes,
         expires_at_ms,
         revoked_at_ms: None,
@@ -160,6 +162,14 @@ fn end_of(new: &New, now_ms: i64) -> Result<Option<i64>> {
         return Err(Error::new(ErrorKind::ConfigInvalid, "the key would have ended already").fix("choose a later end"));
     }
     Ok(Some(end))
+}
+
+/// Nobody makes a key of a role above their own.
+fn refuse_higher(caller: &Caller, role: Role) -> Result<()> {
+    match caller.role {
+        Some(own) if role <= own => Ok(()),
+        _ => Err(Error::new(ErrorKind::PermissionDenied, "a key cannot have a role above its maker's").with("role", word(role))),
+    }
 }
 
 /// Known scopes only, and none that the caller does not have: a limited key makes no wider one.

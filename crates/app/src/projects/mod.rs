@@ -6,11 +6,13 @@ use linkspan_core::{Error, ErrorKind, Result};
 use linkspan_store::{Change, Document, DocumentFilter, Edit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     app::App,
-    caller::{Access, CallContext, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope},
+    caller::{Access, CallContext, CallerKind, DEFAULT_PROJECT, Reach, Role, Scope, covers, word},
     commit::once_more,
+    connectors::{expect_role, find_in},
     moment::moment,
     operation::{Operation, Patch, Reply},
     paging::Page,
@@ -27,9 +29,14 @@ const OWNED: [&str; 3] = ["connector", "connection", "key"];
 pub struct Project {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Where `bootstrap` and `pull` write when nobody says another place: `lake` when not set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub destination: Option<String>,
+    /// The connector that `bootstrap` and `pull` write to when nobody says another place; the built-in lake when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
+    pub destination: Option<Uuid>,
+}
+
+/// What is no id was written before destinations were looked up, when nothing went by them.
+fn known<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Option<Uuid>, D::Error> {
+    Ok(Option::<String>::deserialize(d)?.and_then(|text| Uuid::try_parse(&text).ok()))
 }
 
 pub fn operations() -> Vec<Operation> {
@@ -45,9 +52,14 @@ pub fn operations() -> Vec<Operation> {
         Operation::get("projects.show", "/v1/projects/{project}", Access::SignedIn, "One project, by name or id.")
             .cli("projects show", &["project"])
             .call(show),
-        Operation::patch("projects.update", "/v1/projects/{project}", write, "Changes a project's description or default destination.")
-            .cli("projects update", &["project"])
-            .call(update),
+        Operation::patch(
+            "projects.update",
+            "/v1/projects/{project}",
+            Access::SignedIn,
+            "Changes a project's description or default destination; its own admins may.",
+        )
+        .cli("projects update", &["project"])
+        .call(update),
         Operation::delete("projects.delete", "/v1/projects/{project}", write, "Deletes a project that is empty.")
             .cli("projects delete", &["project"])
             .call(delete),
@@ -60,7 +72,7 @@ struct Shown {
     id: String,
     name: String,
     description: Option<String>,
-    /// The default destination of `bootstrap` and `pull`.
+    /// The connector that `bootstrap`, `pull` and the name `data` mean; its id when it is gone.
     destination: String,
     /// The caller's role in it.
     role: Option<Role>,
@@ -82,9 +94,6 @@ struct New {
     name: String,
     #[serde(default)]
     description: Option<String>,
-    /// `connector[:name]`; `lake` when not said.
-    #[serde(default)]
-    destination: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -101,6 +110,7 @@ struct Changed {
     project: String,
     #[serde(default)]
     description: Patch<String>,
+    /// A connector of the project that can be written to; `lake` or null for the built-in one.
     #[serde(default)]
     destination: Patch<String>,
 }
@@ -111,14 +121,48 @@ struct Deleted {
     id: String,
 }
 
-fn shown(document: &Document, project: Project, role: Option<Role>) -> Shown {
-    Shown {
+async fn shown(app: &App, document: &Document, project: Project, role: Option<Role>) -> Result<Shown> {
+    let destination = match project.destination {
+        None => "lake".to_owned(),
+        Some(id) => app.store.document_by_id(id).await?.and_then(|d| d.name).unwrap_or_else(|| id.to_string()),
+    };
+    Ok(Shown {
         id: document.id.to_string(),
         name: document.name.clone().unwrap_or_default(),
         description: project.description,
-        destination: project.destination.unwrap_or_else(|| "lake".into()),
+        destination,
         role,
         created_at: moment(document.created_at_ms),
+    })
+}
+
+/// The connector that the project writes to when nobody says another; nothing for the built-in lake. It may be gone.
+pub(crate) async fn default_destination(app: &App, project: &str) -> Result<Option<Uuid>> {
+    let Some(document) = app.store.document(KIND, "", project).await? else { return Ok(None) };
+    Ok(document.read::<Project>()?.destination)
+}
+
+/// A connector of the project that can be written to. `lake` is the built-in one, unless the project has a connector of that name.
+async fn chosen(app: &App, project: &str, key: &str) -> Result<Option<Uuid>> {
+    let key = key.trim();
+    if key.contains(':') || key == "data" {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "a default destination is a connector; each connection names its own table")
+            .with("field", "destination")
+            .fix("give the name of a connector, such as `warehouse`, or `lake`"));
+    }
+    match find_in(app, project, key).await {
+        Ok((document, connector)) => {
+            expect_role(app, project, &connector, key, linkspan_core::Role::Destination)
+                .await
+                .map_err(|e| e.with("field", "destination"))?;
+            Ok(Some(document.id))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound && key == "lake" => Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::ConfigInvalid, "the project has no such connector")
+            .with("field", "destination")
+            .with("connector", key)
+            .fix(format!("`linkspan connectors list --project {project}` shows them; `lake` is built in"))),
+        Err(e) => Err(e),
     }
 }
 
@@ -144,7 +188,7 @@ async fn list(app: Arc<App>, context: CallContext, page: Page) -> Result<Reply<P
     let mut projects = Vec::new();
     for document in &page.items {
         if let Some(role) = role_in(document.name.as_deref().unwrap_or_default()) {
-            projects.push(shown(document, document.read()?, Some(role)));
+            projects.push(shown(&app, document, document.read()?, Some(role)).await?);
         }
     }
     Ok(Reply::ok(Projects { projects, next_cursor: page.next }))
@@ -157,11 +201,11 @@ async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<S
             Error::new(ErrorKind::ConfigInvalid, "a project's name is letters, digits, `-` and `_`, at most 64").with("field", "name")
         );
     }
-    let project = Project { description: new.description, destination: new.destination };
+    let project = Project { description: new.description, destination: None };
     let now = app.now_ms();
     let body = serde_json::to_value(&project).map_err(|e| Error::new(ErrorKind::Internal, "a project could not be encoded").because(e))?;
     let document = Document::new(KIND, "", Some(&new.name), body, now);
-    let reply = Reply::created(format!("/v1/projects/{}", new.name), shown(&document, project, Some(Role::Admin))).version(1);
+    let reply = Reply::created(format!("/v1/projects/{}", new.name), shown(&app, &document, project, Some(Role::Admin)).await?).version(1);
     app.commit(&context, Change::new(now).edit(Edit::insert(document)), reply).await
 }
 
@@ -179,7 +223,7 @@ pub(crate) fn no_project() -> Error {
 async fn show(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Shown>> {
     let (document, role) = find(&app, &context, &one.project).await?;
     let project = document.read()?;
-    Ok(Reply::ok(shown(&document, project, Some(role))).version(document.version))
+    Ok(Reply::ok(shown(&app, &document, project, Some(role)).await?).version(document.version))
 }
 
 async fn update(app: Arc<App>, context: CallContext, changed: Changed) -> Result<Reply<Shown>> {
@@ -193,15 +237,34 @@ async fn update(app: Arc<App>, context: CallContext, changed: Changed) -> Result
     }
 }
 
+/// An admin of the project, by a key that may.
+fn admit(context: &CallContext, role: Role) -> Result<()> {
+    let scope = Scope::ProjectsWrite;
+    let covered = context.caller.scopes.as_ref().is_none_or(|given| given.iter().any(|g| covers(g, scope.as_str())));
+    if role >= scope.least_role() && covered {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::PermissionDenied, "this caller may not change the project")
+        .with("role", word(role))
+        .with("needs", format!("{scope} (role {})", word(scope.least_role())))
+        .fix("ask an admin of the project"))
+}
+
 async fn update_once(app: &App, context: &CallContext, changed: &Changed) -> Result<Reply<Shown>> {
     let (document, role) = find(app, context, &changed.project).await?;
+    admit(context, role)?;
     context.check_version(document.version)?;
+    let name = document.name.clone().unwrap_or_default();
     let mut project: Project = document.read()?;
     changed.description.clone().apply(&mut project.description);
-    changed.destination.clone().apply(&mut project.destination);
+    match &changed.destination {
+        Patch::Absent => {}
+        Patch::Null => project.destination = None,
+        Patch::Set(key) => project.destination = chosen(app, &name, key).await?,
+    }
     let now = app.now_ms();
     let document = document.revised(&project, now)?;
-    let reply = Reply::ok(shown(&document, project, Some(role))).version(document.version);
+    let reply = Reply::ok(shown(app, &document, project, Some(role)).await?).version(document.version);
     app.commit(context, Change::new(now).edit(Edit::update(document)), reply).await
 }
 

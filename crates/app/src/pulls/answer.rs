@@ -24,7 +24,7 @@ pub(super) struct Pulled {
     pub duration_seconds: f64,
     /// The run, with its log.
     pub run: String,
-    /// Where the rows are: `lake:<vertical>_<entity_type>`.
+    /// Where the rows are: `<destination>:<vertical>_<entity_type>`; the destination is `lake` unless the project has another.
     pub dest: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,

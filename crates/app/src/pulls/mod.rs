@@ -1,4 +1,4 @@
-//! Pulls: a connector's own query is run now and what is new of its rows goes into the lake.
+//! Pulls: a connector's own query is run now and what is new of its rows goes into the project's default destination.
 
 mod answer;
 mod pull;
@@ -17,7 +17,7 @@ pub fn operations() -> Vec<Operation> {
             "connectors.pull",
             "/v1/connectors/{connector}/pull",
             act,
-            "Runs the connector's query now; rows whose content is in the lake already are skipped.",
+            "Runs the connector's query now, into the project's default destination; rows whose content is there already are skipped.",
         )
         .cli("connectors pull", &["connector"])
         .call(pull::pull),

@@ -22,11 +22,12 @@ use super::{
 use crate::{
     app::App,
     caller::CallContext,
-    connections,
+    connections::{self, To},
     connectors::{self, Opened, Pull},
     desk::{Going, Why},
     operation::Reply,
     run::{self, Consent, Held, Job, Report},
+    secrets::Redactor,
 };
 
 const MEMORY: u64 = 64 << 20;
@@ -36,12 +37,12 @@ const PULLS: Uuid = Uuid::from_u128(0x6c69_6e6b_7370_416e_8a5e_0a7d_7055_11aa);
 pub(super) async fn pull(app: Arc<App>, context: CallContext, which: Which) -> Result<Reply<Pulled>> {
     let opened = connectors::opened(&app, &context.project, &which.connector).await?;
     let pull = query_of(&opened)?;
-    let job = job(&app, &context.project, &opened, &pull)?;
-    let dest = format!("lake:{}", job.request.target.as_deref().unwrap_or_default());
+    let (job, dest, mut redactors) = job(&app, &context.project, &opened, &pull).await?;
+    redactors.push(opened.redactor.clone());
     let row = NewConnection { name: job.name.clone(), id: Some(job.id), from: job.from.shown.clone(), to: dest.clone(), spec: job.spec() };
     let connection = app.store.connection(row).await?.id;
     let claim = app.store.claim(connection, NewRun::new("pull", job.spec()).project(context.project.clone())).await?;
-    let running = tokio::spawn(carry_out(app.clone(), claim, job, opened, pull, dest));
+    let running = tokio::spawn(carry_out(app.clone(), claim, job, pull, dest, redactors));
     let pulled = running.await.map_err(|e| Error::new(ErrorKind::Internal, "the pull broke").because(e))??;
     app.commit(&context, Change::new(app.now_ms()), Reply::ok(pulled)).await
 }
@@ -61,7 +62,9 @@ fn query_of(opened: &Opened) -> Result<Pull> {
     Ok(pull)
 }
 
-fn job(app: &App, project: &str, opened: &Opened, pull: &Pull) -> Result<Job> {
+/// With where it goes in words, and what takes the destination's secrets out of what is told. Each destination has positions and
+/// content hashes of its own: what is in one is not in the other.
+async fn job(app: &App, project: &str, opened: &Opened, pull: &Pull) -> Result<(Job, String, Vec<Redactor>)> {
     let name = opened.document.name.clone().unwrap_or_default();
     let stream = pull.entity_type.clone().unwrap_or_else(|| "query".into());
     let parts: Vec<&str> = [&pull.vertical, &pull.entity_type].into_iter().filter_map(Option::as_deref).collect();
@@ -74,21 +77,32 @@ fn job(app: &App, project: &str, opened: &Opened, pull: &Pull) -> Result<Job> {
         target: Some(target),
         ..Request::default()
     };
-    Ok(Job {
-        name: format!("{}#pull", connections::run_name(project, &name)),
-        id: Uuid::new_v5(&PULLS, opened.document.id.as_bytes()),
+    let (to, to_name) = connections::destination(app, project, "data").await?;
+    let dest = format!("{to_name}:{}", request.target.as_deref().unwrap_or_default());
+    let (row, of) = match to {
+        To::Lake => (format!("{}#pull", connections::run_name(project, &name)), opened.document.id.as_bytes().to_vec()),
+        To::Connector(id) => {
+            let row = format!("{}#pull:{id}", connections::run_name(project, &name));
+            (row, [&opened.document.id.as_bytes()[..], id.as_bytes()].concat())
+        }
+    };
+    let (to, redactors) = connections::written_to(app, project, &to).await?;
+    let job = Job {
+        name: row,
+        id: Uuid::new_v5(&PULLS, &of),
         id_is_declared: true,
         from: opened.endpoint.clone(),
-        to: connections::lake(app, project)?,
+        to,
         request,
         policies: Policies::default(),
         concurrency: 1,
         memory: MEMORY,
         folder: app.store.dir().to_owned(),
-    })
+    };
+    Ok((job, dest, redactors))
 }
 
-async fn carry_out(app: Arc<App>, claim: Claim, job: Job, opened: Opened, pull: Pull, dest: String) -> Result<Pulled> {
+async fn carry_out(app: Arc<App>, claim: Claim, job: Job, pull: Pull, dest: String, redactors: Vec<Redactor>) -> Result<Pulled> {
     let (began, run) = (Instant::now(), claim.run_id());
     let going = Going::new(run, claim.connection());
     app.desk.begin(going.clone());
@@ -96,8 +110,7 @@ async fn carry_out(app: Arc<App>, claim: Claim, job: Job, opened: Opened, pull: 
     let held = Held::new(claim, app.store.clone());
     going.counts(held.tally.clone());
     let watch = held.watch();
-    let redactor = opened.redactor.clone();
-    watch.clean_with(move |value| redactor.value(value));
+    watch.clean_with(move |value| redactors.iter().fold(value, |value, redactor| redactor.value(value)));
     let mut sifted = None;
     let result = move_rows(&app, held, &job, &pull, &going, &mut sifted).await;
     let (skipped, rows) = sifted.map_or((0, 0), |s| (s.skipped.load(Relaxed), s.pulled.load(Relaxed)));

@@ -10,6 +10,7 @@ use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, Error
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::limited::Limited;
 use crate::registry::Registry;
 
 /// A connector that could be opened.
@@ -21,6 +22,8 @@ pub struct Endpoint {
     pub shown: String,
     /// Where its config was written down, for errors about it.
     declared: Option<Declared>,
+    /// The schemas that may be seen and read; empty: all.
+    schemas: Vec<String>,
 }
 
 /// Where a connector was declared: its name, the place of its config, and the places of the fields in it.
@@ -34,7 +37,7 @@ pub struct Declared {
 impl Endpoint {
     pub fn new(kind: ConnectorType, config: Value) -> Self {
         let shown = kind.spec.name.to_string();
-        Self { kind, config, shown, declared: None }
+        Self { kind, config, shown, declared: None, schemas: vec![] }
     }
 
     /// A URL or a path.
@@ -51,6 +54,11 @@ impl Endpoint {
     /// The same end, with the place where it was written down.
     pub fn declared(self, at: Declared) -> Self {
         Self { declared: Some(at), ..self }
+    }
+
+    /// The same end, of which only these schemas may be seen and read.
+    pub fn limited(self, schemas: Vec<String>) -> Self {
+        Self { schemas, ..self }
     }
 
     pub fn config(&self) -> &Value {
@@ -79,7 +87,11 @@ impl Endpoint {
     }
 
     pub fn open_source(&self, context: Context) -> Result<Arc<dyn Source>> {
-        self.open(context)?.source().ok_or_else(|| self.lacks(Role::Source))
+        let source = self.open(context)?.source().ok_or_else(|| self.lacks(Role::Source))?;
+        if self.schemas.is_empty() {
+            return Ok(source);
+        }
+        Ok(Arc::new(Limited { inner: source, schemas: self.schemas.clone() }))
     }
 
     pub fn open_destination(&self, context: Context) -> Result<Arc<dyn Destination>> {

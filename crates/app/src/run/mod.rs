@@ -4,6 +4,7 @@
 mod endpoint;
 mod execute;
 mod job;
+mod limited;
 mod report;
 mod tally;
 mod totals;

@@ -115,6 +115,7 @@ struct Forgotten {
 
 async fn run(app: Arc<App>, context: CallContext, One { connection }: One) -> Result<Reply<Shown>> {
     let (document, kept) = connections::named(&app, &context, &connection).await?;
+    connections::expect_ends(&app, &kept).await?;
     queue::put(&app, &context, waiting(&document, &kept)).await
 }
 

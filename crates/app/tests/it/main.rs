@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking")]
 
+mod attached;
 mod auth;
 mod connectors;
+mod gone;
+mod members;
+mod places;
 mod plant;
 mod printed;
 mod pulls;

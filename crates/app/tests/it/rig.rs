@@ -84,7 +84,8 @@ impl Rig {
 }
 
 pub async fn open(dir: &Path, clock: Arc<Shifted>, registry: Registry, settings: Settings) -> Result<Arc<App>> {
-    let context = Context { clock, ..Context::real() };
+    let http = linkspan_http::client(linkspan_http::Policy::Open, clock.clone());
+    let context = Context { clock, http, ..Context::real() };
     let store = Store::open(dir, &context).await?;
     App::open(store, registry, context, settings).await
 }

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CsvConfig {
-    /// A file, a folder (each file is a stream) or a pattern such as `logs/*.csv` (all its files are one stream).
+    /// A file, a folder (each file is a stream) or a pattern such as `logs/*.csv` (all its files are one stream). A hub's connector
+    /// without one reads the files that were uploaded into it.
+    #[serde(default)]
     pub path: String,
     /// What the files are; by default their name's ending tells.
     #[serde(default)]
@@ -103,7 +105,8 @@ impl CsvConfig {
                 .fix("write utf-8, utf-16le, utf-16be, windows-1252, iso-8859-1, shift_jis, ..."));
         }
         if self.path.is_empty() {
-            return Err(invalid("path", "the path is empty").fix("name a file, a folder or a pattern"));
+            return Err(invalid("path", "there is no path")
+                .fix("name a file, a folder or a pattern; or save the connector in a hub and upload files"));
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Reads the sheets of a workbook. Excel keeps every number as a double; whole ones come out as integers.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use calamine::{Data, Reader, Sheets, open_workbook_auto};
 use linkspan_core::{Error, ErrorKind, Result};
@@ -12,10 +12,12 @@ use super::{
     infer::Kind,
     jsonlines::Value,
     reader::{Chunk, Place},
+    workbook::{archive, refuse_sparse},
 };
 
 /// A workbook is unpacked in memory, so its size is bounded.
 const LARGEST: u64 = 200 << 20;
+const LARGEST_UNPACKED: u128 = 2 << 30;
 const ROWS: usize = 8192;
 
 type Book = Sheets<std::io::BufReader<std::fs::File>>;
@@ -27,7 +29,25 @@ fn book(path: &Path) -> Result<Book> {
             .with("path", path.display())
             .fix("save its sheets as CSV"));
     }
+    refuse_bombs(path).map_err(|e| e.with("path", path.display()))?;
     open_workbook_auto(path).map_err(|e| broken(path, e))
+}
+
+/// By what the archive says of its own parts; a file that was uploaded has been unpacked once to make sure.
+fn refuse_bombs(path: &Path) -> Result<()> {
+    let mut file = std::fs::File::open(path).map_err(|e| linkspan_core::file_error("the file cannot be opened", path, e))?;
+    let mut first = [0; 4];
+    if file.read_exact(&mut first).is_err() || first != *b"PK\x03\x04" {
+        return Ok(());
+    }
+    let archive = archive(file)?;
+    let sizes = (0..archive.len()).filter_map(|at| Some(u128::from(archive.by_index_data(at).ok()?.size())));
+    if sizes.sum::<u128>() > LARGEST_UNPACKED {
+        return Err(Error::new(ErrorKind::DataInvalid, "the workbook unpacks to more than is read")
+            .with("unpacked_limit_bytes", LARGEST_UNPACKED)
+            .fix("save its sheets as CSV"));
+    }
+    Ok(())
 }
 
 fn broken(path: &Path, e: calamine::Error) -> Error {
@@ -62,7 +82,11 @@ pub(super) struct SheetReader {
 impl SheetReader {
     /// `place.offset` counts rows.
     pub fn open(path: &Path, config: &CsvConfig, sheet: &str, place: Place, columns: &mut Vec<Column>) -> Result<Self> {
-        let range = book(path)?.worksheet_range(sheet).map_err(|e| broken(path, e))?;
+        let mut book = book(path)?;
+        if let Sheets::Xlsx(book) = &mut book {
+            refuse_sparse(book, sheet).map_err(|e| e.with("path", path.display()))?;
+        }
+        let range = book.worksheet_range(sheet).map_err(|e| broken(path, e))?;
         let mut rows: Vec<Vec<Option<Value>>> = range.rows().map(|row| row.iter().map(value).collect()).collect();
         let texts: Vec<Vec<String>> = rows.iter().take(2).map(|r| r.iter().map(text).collect()).collect();
         let header = match config.header {

@@ -1,5 +1,6 @@
 //! Text files as tables: CSV, TSV, JSON lines and Excel are read with inferred types that lose nothing; CSV and TSV are written.
 
+mod arrived;
 mod column;
 mod config;
 mod destination;
@@ -13,6 +14,7 @@ mod reader;
 mod source;
 mod split;
 mod table;
+mod workbook;
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -32,6 +34,7 @@ pub fn connector_type() -> ConnectorType {
         roles: vec![Role::Source, Role::Destination],
         is_queryable: true,
         example: json!({"path": "./data/*.csv", "delimiter": ";", "bad_rows": "skip"}),
+        uploads: Some(arrived::UPLOADS),
         url: Some(UrlForm {
             schemes: &["csv", "tsv", "excel"],
             extensions: &[".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst", ".xlsx", ".xls", ".ods"],

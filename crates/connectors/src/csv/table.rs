@@ -1,6 +1,6 @@
 //! A stream's files, the reader of one of them, and the columns that a sample of them shows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use linkspan_core::{Result, StreamName};
 
@@ -24,6 +24,8 @@ pub(super) struct Table {
 /// The streams of the config's path.
 pub(super) fn tables(config: &CsvConfig) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
+    // Of a folder's workbooks each may have a sheet of the same name.
+    let is_folder = Path::new(&config.path).is_dir();
     for Group { name, files } in files::groups(config)? {
         if files::format_of(&files[0], config) != Format::Excel {
             tables.push(Table { name: StreamName::new(None, &name), files, sheet: None });
@@ -33,8 +35,12 @@ pub(super) fn tables(config: &CsvConfig) -> Result<Vec<Table>> {
             let sheets = excel::sheets(file, config)?;
             let only = sheets.len() == 1;
             for sheet in sheets {
-                let name = if only && files.len() == 1 { name.clone() } else { sheet.clone() };
-                tables.push(Table { name: StreamName::new(None, &name), files: vec![file.clone()], sheet: Some(sheet) });
+                let name = match () {
+                    () if only && files.len() == 1 => StreamName::new(None, &name),
+                    () if is_folder => StreamName::new(Some(&name), &sheet),
+                    () => StreamName::new(None, &sheet),
+                };
+                tables.push(Table { name, files: vec![file.clone()], sheet: Some(sheet) });
             }
         }
     }

@@ -62,6 +62,7 @@ pub fn connector_type() -> ConnectorType {
         is_queryable: true,
         example: json!({"host": "db.example.com", "port": 5432, "database": "shop", "username": "reader", "password": "secret", "sslmode": "require"}),
         url: Some(UrlForm { schemes: &["postgres", "postgresql"], extensions: &[], config: config::of_url }),
+        ..Spec::empty()
     };
     ConnectorType::new(spec, Postgres::open)
 }

@@ -7,14 +7,14 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header, request};
 use linkspan_app::{App, Caller};
-use linkspan_core::{Body, Error, ErrorKind, Http, Result, Retry, Secret};
+use linkspan_core::{Body, Effect, Error, ErrorKind, Http, Result, Retry, Secret};
 use linkspan_http::Policy;
 use linkspan_server::{Door, Trusted, local};
 use serde_json::{Map, Value};
 
-use super::at::Place;
+use super::{at::Place, form::Part};
 use crate::{cli::Common, house};
 
 /// The largest answer that is read whole.
@@ -58,16 +58,7 @@ impl Client {
     }
     /// The answer of an operation; `Null` when it says nothing.
     pub async fn call(&self, method: &Method, path: &str, fields: &Map<String, Value>) -> Result<Value> {
-        let response = self.send(method, path, fields, "application/json").await?;
-        let (parts, body) = response.into_parts();
-        let bytes = body.bytes(LARGEST).await?;
-        if !parts.status.is_success() {
-            return Err(refused(parts.status, &bytes));
-        }
-        if bytes.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&bytes).map_err(|e| no_linkspan(parts.status).because(e))
+        answer(self.send(method, path, fields, "application/json").await?).await
     }
     /// The answers of an operation that goes on.
     pub async fn watch(&self, method: &Method, path: &str, fields: &Map<String, Value>) -> Result<BoxStream<'static, Result<Value>>> {
@@ -79,6 +70,18 @@ impl Client {
         Ok(lines(body.into_stream()))
     }
 
+    /// The answer of an operation that takes a form with one file. `passed` is told of the bytes that went.
+    pub async fn upload(&self, path: &str, file: Part, passed: impl Fn(u64) + Send + Sync + 'static) -> Result<Value> {
+        let boundary = uuid::Uuid::new_v4().simple().to_string();
+        let request = Request::builder()
+            .method(Method::POST)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .extension(Effect::Changes);
+        let response = self.asked(request, path, Body::Stream(file.form(&boundary, passed))).await?;
+        answer(response).await
+    }
+
     async fn send(&self, method: &Method, path: &str, fields: &Map<String, Value>, accept: &str) -> Result<Response<Body>> {
         let in_query = *method == Method::GET || *method == Method::DELETE;
         let path = if in_query { format!("{path}{}", query(fields)) } else { path.to_owned() };
@@ -87,6 +90,10 @@ impl Client {
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        self.asked(request, &path, Body::Full(body.into())).await
+    }
+
+    async fn asked(&self, mut request: request::Builder, path: &str, body: Body) -> Result<Response<Body>> {
         if let Some(project) = &self.project {
             request = request.header("linkspan-project", project);
         }
@@ -98,15 +105,27 @@ impl Client {
                 if let Some(credential) = credential {
                     request = request.header(header::AUTHORIZATION, format!("Bearer {}", credential.expose()));
                 }
-                let request = request.uri(format!("{server}{path}")).body(Body::Full(body.into())).map_err(wrong)?;
+                let request = request.uri(format!("{server}{path}")).body(body).map_err(wrong)?;
                 http.send(request).await.map_err(|e| e.with("server", server).fix("check --server, and that `linkspan serve` runs there"))
             }
             Way::Here { router, .. } => {
-                let request = request.uri(path).extension(Trusted(Caller::local())).body(Body::Full(body.into())).map_err(wrong)?;
+                let request = request.uri(path).extension(Trusted(Caller::local())).body(body).map_err(wrong)?;
                 Ok(router.send(request).await)
             }
         }
     }
+}
+
+async fn answer(response: Response<Body>) -> Result<Value> {
+    let (parts, body) = response.into_parts();
+    let bytes = body.bytes(LARGEST).await?;
+    if !parts.status.is_success() {
+        return Err(refused(parts.status, &bytes));
+    }
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&bytes).map_err(|e| no_linkspan(parts.status).because(e))
 }
 
 /// A path's segment, whatever it holds.

@@ -30,15 +30,17 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
     let catalog = |catalog: Command| {
         ["list", "show", "add"].into_iter().fold(catalog, |all, verb| all.mut_subcommand(verb, |by_hand| by_hand.args(at::args())))
     };
+    let connectors = |connectors: Command| connectors.mut_subcommand("upload", |by_hand| by_hand.args(at::args()));
     let command = command
         .mut_subcommand("apply", |by_hand| by_hand.args(at::args()))
         .mut_subcommand("catalog", catalog)
+        .mut_subcommand("connectors", connectors)
         .mut_subcommand("auth", |auth| auth.subcommand(token()));
     ORDER.iter().enumerate().fold(command, |all, (i, word)| all.mut_subcommand(word, |verb| verb.display_order(i)))
 }
 
 /// How `--help` lists the verbs: what one begins with first.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "demo",
     "sync",
     "serve",
@@ -49,6 +51,7 @@ const ORDER: [&str; 17] = [
     "auth",
     "users",
     "projects",
+    "members",
     "keys",
     "audit",
     "health",
@@ -91,6 +94,7 @@ fn about(noun: &str) -> &'static str {
         "auth" => "Sign in, and who may do what",
         "users" => "The people of the installation",
         "projects" => "The projects that everything belongs to",
+        "members" => "Who has which role in a project",
         "keys" => "Keys: of the API, of secrets at rest",
         "connections" => "What flows from where to where, and when",
         "runs" => "The runs of connections",

@@ -4,6 +4,7 @@ mod at;
 mod client;
 pub mod commands;
 mod fields;
+mod form;
 mod profile;
 mod run;
 mod show;
@@ -21,6 +22,7 @@ use crate::{cli::Common, errors::Exit, interrupt, remote::commands::Call, settin
 pub use self::{
     at::Place,
     client::{Client, escaped},
+    form::Part,
 };
 
 /// A command that calls an operation, with what says where.

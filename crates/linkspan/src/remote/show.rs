@@ -16,14 +16,15 @@ const UNSHOWN: &[&str] = &[
     "prefix",
     "connection_id",
     "max_attempts",
+    "about",
+    "is_queryable",
     "started_at",
     "ended_at",
     "estimated_bytes",
-    "is_queryable",
     "direction",
 ];
-/// What says something twice where one thing is shown.
-const TWICE: &[&str] = &["created_at_ms", "connection_id"];
+/// What says again what stands beside it.
+const SAID_ALREADY: &[(&str, &str)] = &[("kind", "type"), ("created_at_ms", "created_at"), ("connection_id", "connection")];
 
 pub fn answer(value: &Value, terminal: &Terminal) {
     match value {
@@ -83,8 +84,16 @@ fn list(fields: &Map<String, Value>) -> Option<(&str, &[Value])> {
 
 fn rows(items: &[Value], paint: Paint) -> String {
     let Some(first) = items[0].as_object() else { return String::new() };
-    let fits = |name: &str| !UNSHOWN.contains(&name) && items.iter().all(|i| short(&i[name])) && items.iter().any(|i| said(&i[name]));
-    let mut columns: Vec<&str> = first.keys().map(String::as_str).filter(|n| fits(n)).collect();
+    let fits = |name: &str| !UNSHOWN.contains(&name) && items.iter().all(|i| cell(&i[name]).is_some_and(|text| text.len() <= 80));
+    let empty = |name: &str| items.iter().all(|i| cell(&i[name]).is_some_and(|text| text.is_empty()));
+    // An item may have what the first one has not.
+    let mut columns: Vec<&str> = first.keys().map(String::as_str).collect();
+    for key in items.iter().filter_map(Value::as_object).flat_map(|o| o.keys()) {
+        if !columns.contains(&key.as_str()) {
+            columns.push(key);
+        }
+    }
+    columns.retain(|name| fits(name) && !empty(name));
     // Who reads a list looks for names; ids are there for those without one.
     if columns.contains(&"name") {
         columns.retain(|c| *c != "id");
@@ -92,38 +101,35 @@ fn rows(items: &[Value], paint: Paint) -> String {
     }
     columns.truncate(COLUMNS);
     let numbers: Vec<&str> = columns.iter().copied().filter(|c| items.iter().all(|i| i[*c].is_number() || i[*c].is_null())).collect();
-    let cells = items.iter().map(|item| columns.iter().map(|c| cell(&item[*c])).collect()).collect();
+    let cells = items.iter().map(|item| columns.iter().map(|c| cell(&item[*c]).unwrap_or_default()).collect()).collect();
     let spaced = |all: &[&str]| all.iter().map(|c| c.replace('_', " ")).collect::<Vec<_>>();
     let (heads, right) = (spaced(&columns), spaced(&numbers));
     table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), &right.iter().map(String::as_str).collect::<Vec<_>>(), cells, paint)
 }
 
-/// In a table: lists of things by their number, somebody by their name, a cursor by its columns.
-fn cell(value: &Value) -> String {
+/// A value as it stands in a table, where it can be said in a word.
+fn cell(value: &Value) -> Option<String> {
     match value {
-        Value::Array(items) if items.iter().any(Value::is_object) => items.len().to_string(),
-        Value::Object(fields) => match (fields.get("name"), fields.get("kind").and_then(Value::as_str)) {
-            (Some(name), _) => scalar(name),
-            (_, Some("columns")) => fields.get("columns").map(scalar).unwrap_or_default(),
-            (_, Some("source_defined")) => "(its own)".into(),
-            _ => String::new(),
-        },
-        other => scalar(other),
+        Value::Array(items) if items.iter().any(Value::is_object) => Some(items.len().to_string()),
+        Value::Array(items) if items.len() > 5 => None,
+        Value::Object(fields) => word(fields),
+        value => Some(scalar(value)),
     }
 }
 
-/// Whether a cell would hold anything.
-fn said(value: &Value) -> bool {
-    !value.is_null() && !cell(value).is_empty()
-}
-
-fn short(value: &Value) -> bool {
-    match value {
-        Value::Array(items) if items.iter().any(Value::is_object) => true,
-        Value::Array(items) => items.iter().all(|i| i.is_string() || i.is_number()) && items.len() <= 5,
-        Value::String(text) => text.len() <= 80,
-        Value::Object(fields) => fields.contains_key("kind") && (fields.len() <= 2 || fields.contains_key("name")),
-        _ => true,
+/// What an object is about: an error's message, somebody's name, a schedule, a kind.
+fn word(fields: &Map<String, Value>) -> Option<String> {
+    let text = |key: &str| fields.get(key).and_then(Value::as_str);
+    if let Some(known) = text("message").or_else(|| text("name")).or_else(|| text("cron")) {
+        return Some(known.to_owned());
+    }
+    match (text("every"), text("kind"), fields.get("columns")) {
+        (Some(every), ..) => Some(format!("every {every}")),
+        (_, Some("none"), _) => Some(String::new()),
+        (_, Some("source_defined"), _) => Some("(its own)".into()),
+        (_, Some(_), Some(columns)) => Some(scalar(columns)),
+        (_, Some(kind), None) => Some(kind.replace('_', " ")),
+        _ => None,
     }
 }
 
@@ -137,17 +143,32 @@ fn more(fields: &Map<String, Value>, paint: Paint) -> String {
 fn lines(fields: &Map<String, Value>, depth: usize, paint: Paint) -> String {
     let indent = "  ".repeat(depth);
     let mut text = String::new();
-    let twice = |name: &str, value: &Value| TWICE.contains(&name) || (name == "kind" && fields.get("type") == Some(value));
-    for (name, value) in fields.iter().filter(|(name, v)| !v.is_null() && !twice(name, v) && v.as_array().is_none_or(|a| !a.is_empty())) {
+    let again = |name: &str| SAID_ALREADY.iter().any(|(field, by)| *field == name && fields.get(*by).is_some_and(Value::is_string));
+    for (name, value) in fields.iter().filter(|(name, v)| !v.is_null() && !again(name)) {
         let label = paint.dim(&format!("{}:", name.replace('_', " ")));
         match value {
             Value::Object(below) if below.is_empty() => {}
+            Value::Array(items) if items.is_empty() => {}
+            Value::Object(below) if name == "error" && below.contains_key("message") => text += &error(below, &indent, paint),
             Value::Object(below) => text += &format!("{indent}{label}\n{}", lines(below, depth + 1, paint)),
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 text += &format!("{indent}{label}\n{}\n", rows(items, paint));
             }
             value => text += &format!("{indent}{label} {}\n", scalar(value)),
         }
+    }
+    text
+}
+
+/// As an error of the program's own is said.
+fn error(fields: &Map<String, Value>, indent: &str, paint: Paint) -> String {
+    let word = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut text = format!("{indent}{} {}\n", paint.bad("error:"), word("message"));
+    for (key, value) in fields.get("context").and_then(Value::as_object).into_iter().flatten() {
+        text += &format!("{indent}  {} {}\n", paint.dim(&format!("{key}:")), scalar(value));
+    }
+    if !word("suggested_fix").is_empty() {
+        text += &format!("{indent}  fix: {}\n", word("suggested_fix"));
     }
     text
 }
@@ -185,5 +206,23 @@ mod tests {
             text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>(),
             ["connector: crm", "streams:", "name columns cursor estimated rows", "a 2 at 5"]
         );
+    }
+
+    #[test]
+    fn what_can_be_said_in_a_word_is_a_cell() {
+        let error =
+            json!({"kind": "unavailable", "message": "the host cannot be reached", "suggested_fix": "start it", "context": {"host": "db"}});
+        let list = json!({"items": [
+            {"at": "1", "ok": true, "by": {"kind": "user", "name": "ada"}, "schedule": {"cron": "0 2 * * *", "timezone": "UTC"}},
+            {"at": "2", "ok": false, "error": error, "cursor": {"kind": "columns", "columns": ["a", "b"]}, "columns": [{}, {}], "config": {"x": 1}},
+        ]});
+        let text = human(&list, Paint::PLAIN);
+        let head: Vec<&str> = text.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(head, ["at", "ok", "by", "schedule", "error", "cursor", "columns"]);
+        for word in ["ada", "0 2 * * *", "the host cannot be reached", "a, b", "2"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        let failed = human(&json!({"type": "pg", "kind": "pg", "pipelines": [], "error": error}), Paint::PLAIN);
+        assert_eq!(failed, "type: pg\nerror: the host cannot be reached\n  host: db\n  fix: start it\n");
     }
 }

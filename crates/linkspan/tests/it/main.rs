@@ -30,6 +30,7 @@ mod serve;
 mod ssrf;
 mod stops;
 mod types_page;
+mod uploads;
 mod walk;
 mod wrong_files;
 mod wrong_mysql;

@@ -19,6 +19,9 @@ const SUITES: &[(&str, Role, &str)] = &[
     ("sqlite", Role::Source, "connectors/tests/it/sqlite.rs"),
     ("sqlite", Role::Destination, "connectors/tests/it/sqlite.rs"),
     ("manifest", Role::Source, "airbyte/tests/it/guests.rs"),
+    // The lake opens the very connector that `parquet` does.
+    ("lake", Role::Source, "lake-files/tests/it/suites.rs"),
+    ("lake", Role::Destination, "lake-files/tests/it/suites.rs"),
     ("parquet", Role::Source, "lake-files/tests/it/suites.rs"),
     ("parquet", Role::Destination, "lake-files/tests/it/suites.rs"),
 ];

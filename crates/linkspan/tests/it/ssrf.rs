@@ -48,6 +48,15 @@ const WAYS: &[Way] = &[
                 "access_key_id": "key", "secret_access_key": "canary-secret"})
         },
     },
+    Way {
+        kind: "lake",
+        field: "endpoint",
+        reach: Reach::Web,
+        config: |_, host, port| {
+            json!({"path": "s3://bucket/x", "endpoint": format!("http://{host}:{port}"), "allow_http": true,
+                "access_key_id": "key", "secret_access_key": "canary-secret"})
+        },
+    },
     Way { kind: "postgresql", field: "url", reach: Reach::Database, config: |_, host, port| url("postgres", host, port) },
     Way { kind: "postgresql", field: "host", reach: Reach::Database, config: |_, host, port| parts("username", host, port) },
     Way { kind: "mysql", field: "url", reach: Reach::Database, config: |_, host, port| url("mysql", host, port) },

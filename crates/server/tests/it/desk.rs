@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, body::Body};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use linkspan_app::{App, Operation, Settings, registry::Registry};
+use linkspan_app::{App, Operation, Settings, UploadLimits, registry::Registry};
 use linkspan_core::{Context, Secret};
 use linkspan_server::{Door, router};
 use linkspan_store::Store;
@@ -16,7 +16,7 @@ use tower::ServiceExt;
 pub const ADMIN: &str = "an-admin-key-that-only-tests-know-0123456789";
 
 pub struct Desk {
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub door: Arc<Door>,
     pub router: Router,
 }
@@ -43,14 +43,21 @@ impl Desk {
         Self::with(linkspan_server::operations()).await
     }
     pub async fn with(operations: Vec<Operation>) -> Self {
+        Self::made(operations, UploadLimits::default()).await
+    }
+    /// That takes no more than this of files.
+    pub async fn taking(uploads: UploadLimits) -> Self {
+        Self::made(linkspan_server::operations(), uploads).await
+    }
+    async fn made(operations: Vec<Operation>, uploads: UploadLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let context = Context::real();
         let store = Store::open(folder.path(), &context).await.unwrap();
-        let settings = Settings { admin_key: Some(Secret::new(ADMIN)), ..Settings::default() };
+        let settings = Settings { admin_key: Some(Secret::new(ADMIN)), uploads, ..Settings::default() };
         let app = App::open(store, Registry::of(linkspan_connectors::all()), context, settings).await.unwrap();
         let door = Door::new(app);
         let router = router(&door, operations);
-        Self { _folder: folder, door, router }
+        Self { folder, door, router }
     }
     pub async fn send(&self, request: Request<Body>) -> Said {
         said(self.router.clone().oneshot(request).await.unwrap()).await
