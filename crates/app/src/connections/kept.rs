@@ -35,6 +35,12 @@ pub struct Kept {
     pub retry: RetryPolicy,
     #[serde(default)]
     pub timeout: Option<Duration>,
+    /// Lanes at once.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// For rows in flight, in MB.
+    #[serde(default)]
+    pub memory: Option<u32>,
 }
 
 /// Where rows go.
