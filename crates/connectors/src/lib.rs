@@ -8,6 +8,7 @@ pub mod faker;
 pub mod http_json;
 pub mod jsonl;
 pub mod mysql;
+mod pool;
 mod positions;
 pub mod postgresql;
 mod records;

@@ -1,5 +1,7 @@
 //! A stored connector, ready to be opened: its secrets read, what lies elsewhere fetched, what forbids its use said.
 
+use std::sync::Arc;
+
 use linkspan_core::{ConnectorType, Error, ErrorKind, Result};
 use linkspan_store::{Change, Document, Edit};
 use serde_json::{Value, json};
@@ -45,7 +47,24 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
     let secrets = secrets(app, &document, &connector, &kind).await.map_err(|e| e.with("connector", &name))?;
     let redactor = Redactor::of(&secrets);
     let config = ready(app, &document.project, &kind, &connector, secrets).map_err(|e| e.with("connector", &name))?;
-    Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor })
+    let opened = kept_open(app, &document, &kind, &config).await?;
+    Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name).kept_open(opened), redactor })
+}
+
+/// One open connector for all who use it, where it keeps sessions.
+async fn kept_open(
+    app: &App,
+    document: &Document,
+    kind: &ConnectorType,
+    config: &Value,
+) -> Result<Option<Arc<dyn linkspan_core::Connector>>> {
+    let opened = app.desk.open.get(document.id, kind, config, &app.context).await;
+    // It may have been changed or deleted since it was read: then nobody would close what was opened of it.
+    if opened.is_some() && app.store.document_by_id(document.id).await?.is_none_or(|d| d.version != document.version) {
+        app.desk.open.forget(document.id).await;
+        return Ok(None);
+    }
+    Ok(opened)
 }
 
 fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {

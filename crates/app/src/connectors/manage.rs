@@ -211,6 +211,8 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -
         return Ok(Reply::ok(shown).version(document.version));
     }
     let now = app.now_ms();
+    let is_another =
+        !matches!(secret, Secret::Stays) || Connector { description: stands.description.clone(), ..connector.clone() } != stands;
     let document = document.revised(&connector, now)?;
     let change = change_of(&document, connector.config != stands.config, secret, now);
     let mut seen = document.clone();
@@ -220,7 +222,11 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch) -
         observed.shift_remove("status");
     }
     let reply = Reply::ok(shown_one(app, &seen, &connector).await?).version(document.version);
-    app.commit(context, change, reply).await
+    let reply = app.commit(context, change, reply).await?;
+    if is_another {
+        app.desk.open.forget(document.id).await;
+    }
+    Ok(reply)
 }
 
 enum Secret {
@@ -406,7 +412,9 @@ pub(super) async fn delete(app: Arc<App>, context: CallContext, key: String) -> 
         change.edits.extend(discover::forget(&app, &document).await?);
     }
     let reply = Reply::ok(Deleted { deleted: true, id: document.id.to_string() });
-    app.commit(&context, change, reply).await
+    let reply = app.commit(&context, change, reply).await?;
+    app.desk.open.forget(document.id).await;
+    Ok(reply)
 }
 
 fn encoded(connector: &Connector) -> Result<Value> {
