@@ -19,9 +19,11 @@ pub mod openapi;
 pub mod rates;
 pub mod refusal;
 mod router;
+mod seats;
 mod table;
 
 pub use door::{Door, Peer, Trusted};
 pub use listen::{Drained, Listener};
 pub use router::router;
+pub use seats::Most;
 pub use table::operations;

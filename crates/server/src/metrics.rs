@@ -11,7 +11,10 @@ use linkspan_app::{
 use linkspan_core::{Body, Result};
 use schemars::JsonSchema;
 
-use crate::meters::{Meters, Text};
+use crate::{
+    meters::{Meters, Text},
+    seats::Seats,
+};
 
 /// The size of a page of memory on every machine we build for.
 const PAGE: f64 = 4096.0;
@@ -40,6 +43,9 @@ async fn scrape(app: Arc<App>, _: CallContext, request: Request<Body>) -> Result
         text.one("linkspan_uptime_seconds", "gauge", "Since this process serves.", seen.since.as_secs_f64());
         seen.meters.tell(&mut text);
     }
+    if let Some(seats) = request.extensions().get::<Seats>() {
+        connections(seats, &mut text);
+    }
     runs(&app, &mut text).await?;
     pools(&app, &mut text);
     store(&app, &mut text);
@@ -48,6 +54,13 @@ async fn scrape(app: Arc<App>, _: CallContext, request: Request<Body>) -> Result
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
+}
+
+fn connections(seats: &Seats, text: &mut Text) {
+    const REFUSED: &str = "linkspan_http_connections_refused_total";
+    text.one("linkspan_http_connections", "gauge", "Connections of callers.", seats.taken() as f64);
+    text.family(REFUSED, "counter", "Connections that were refused, by the limit they met.");
+    seats.refused().iter().for_each(|(limit, count)| text.sample(REFUSED, &[("limit", limit)], *count as f64));
 }
 
 /// Sums over all projects: who may scrape this need not see whose they are.
