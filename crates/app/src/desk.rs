@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
-    run::{Sums, Tally, Totals},
+    run::{OpenConnectors, Sums, Tally, Totals},
     schedule::{Entry, Ticker},
 };
 
@@ -31,6 +31,8 @@ pub struct Desk {
     wake: Notify,
     /// What all attempts of this process did.
     pub totals: Totals,
+    /// The connectors that it keeps open.
+    pub open: OpenConnectors,
 }
 
 /// A run that this process carries out.

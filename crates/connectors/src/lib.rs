@@ -9,6 +9,7 @@ mod gather;
 pub mod http_json;
 pub mod jsonl;
 pub mod mysql;
+mod pool;
 mod positions;
 pub mod postgresql;
 mod records;

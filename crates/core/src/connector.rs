@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Context, Destination, Error, ErrorKind, MASK, Result, Source, mask_url, suggest};
+use crate::{Context, Destination, Ends, Error, ErrorKind, MASK, PoolState, Result, Source, mask_url, suggest};
 
 /// A catalog entry: what it is, and how to open one.
 #[derive(Clone)]
@@ -236,6 +236,25 @@ pub trait Connector: Send + Sync {
     fn destination(&self) -> Option<Arc<dyn Destination>> {
         None
     }
+    /// The sessions that it keeps between uses; `None` for one that keeps none. Whoever opened it closes it.
+    fn pool(&self) -> Option<PoolState> {
+        None
+    }
+    /// Sets sessions aside for one run of at most `lanes` lanes at once, waiting for other runs to end where it must. The answer is the
+    /// same connector, whose source and destination draw on these alone. `None`: nothing limits it. Two connectors are reserved in the
+    /// order of their addresses, so that no two runs wait for each other.
+    async fn reserve(&self, _ends: Ends, _lanes: usize) -> Result<Option<Reserved>> {
+        Ok(None)
+    }
+    /// Ends the sessions that lie idle; those in use end when they are given back. What is used after that keeps nothing.
+    async fn close(&self) {}
+}
+
+/// A connector whose sessions are set aside for one run; dropping it and all that was made of it gives them back.
+pub struct Reserved {
+    pub connector: Arc<dyn Connector>,
+    /// So many lanes at once always find their sessions.
+    pub lanes: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

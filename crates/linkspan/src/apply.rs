@@ -244,7 +244,7 @@ fn connection_step(project: &Project, name: &str, entry: &ConnectionEntry, stand
     let wanted = json!({
         "from": entry.from, "dest": dest, "streams": entry.streams, "mode": entry.mode.unwrap_or(ReadMode::Full), "cursor": entry.cursor,
         "write": entry.write, "key": entry.key, "swap": entry.swap.unwrap_or_default(), "policies": entry.policies,
-        "schedule": schedule,
+        "schedule": schedule, "concurrency": entry.concurrency, "memory": entry.memory,
     });
     let Value::Object(wanted) = wanted else { return Err(Error::new(ErrorKind::Internal, "a connection is an object")) };
     let step = |action, fields| Step { action, kind: "connection", name: name.to_owned(), fields, unseen: false };

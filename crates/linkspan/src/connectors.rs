@@ -31,7 +31,9 @@ async fn find(at: &At, common: &Common, context: &Context) -> Result<Endpoint> {
 }
 
 async fn check(endpoint: Endpoint, context: Context, terminal: &Terminal) -> Result<()> {
-    let checked = endpoint.open(context)?.check().await?;
+    let connector = endpoint.open(context)?;
+    let checked = connector.check().await?;
+    connector.close().await;
     let answer = json!({
         "ok": true, "connector": endpoint.shown, "type": endpoint.kind.spec.name, "server_version": checked.server_version,
         "database": checked.database, "streams": checked.streams, "latency_ms": u64::try_from(checked.latency.as_millis()).unwrap_or(u64::MAX),
@@ -55,7 +57,9 @@ async fn check(endpoint: Endpoint, context: Context, terminal: &Terminal) -> Res
 }
 
 async fn discover(endpoint: Endpoint, context: Context, terminal: &Terminal) -> Result<()> {
-    let streams = endpoint.open_source(context)?.discover().await?;
+    let connector = endpoint.open(context)?;
+    let streams = endpoint.source_of(&connector)?.discover().await?;
+    connector.close().await;
     let all: Vec<Value> = streams.iter().map(described).collect();
     terminal.show(&json!({ "connector": endpoint.shown, "streams": all }), |paint| {
         let rows = streams.iter().map(|s| {

@@ -42,6 +42,7 @@ impl House {
         }
     }
     pub async fn close(&self) {
+        self.app.desk.open.close_all().await;
         self.store.close().await;
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use linkspan_app::{LocalFiles, Mode, connectors::Checks, runs, secrets::Keyring};
 use linkspan_core::{Context, Error, ErrorKind, Result, file_error};
 use linkspan_http::{Network, Policy};
-use linkspan_server::{Door, Drained, Listener};
+use linkspan_server::{Door, Drained, Listener, Most};
 use linkspan_store::{Role, Store};
 use serde_json::json;
 
@@ -30,13 +30,14 @@ pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<
     let address = address(args)?;
     let mode = mode(address.ip());
     keys(mode)?;
+    let most = connections()?;
     let stop = interrupt::listen(terminal.clone())?;
     let dir = settings::data_dir(common.data_dir.as_ref())?;
     let store = own(&dir, &context).await?;
     let house = House::on(store, context, mode, files(&dir)?).await?;
     let door = Door::new(house.app.clone());
     let router = linkspan_server::router(&door, linkspan_server::operations());
-    let listener = Listener::bind(address).await?;
+    let listener = Listener::bind(address).await?.at_most(most);
     let checks = Checks::start(house.app.clone());
     runs::start(&house.app, runs::Schedules::On).await?;
     announce(&terminal, listener.address, &dir, house.app.identity.admin.file());
@@ -79,6 +80,23 @@ fn address(args: &Serve) -> Result<SocketAddr> {
         })?,
     };
     Ok(SocketAddr::new(ip, args.port.unwrap_or(Serve::PORT)))
+}
+
+/// `LINKSPAN_CONNECTIONS` and `LINKSPAN_CONNECTIONS_PER_ADDRESS`: how many callers may be connected at once.
+fn connections() -> Result<Most> {
+    let usual = Most::default();
+    let number = |setting: &'static str, usual: usize| {
+        let Some(given) = std::env::var(setting).ok().filter(|v| !v.is_empty()) else { return Ok(usual) };
+        given.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "the number of connections is from 1 to 1000000")
+                .with("setting", setting)
+                .fix(format!("set it to a number, such as {usual}"))
+        })
+    };
+    Ok(Most {
+        in_all: number("LINKSPAN_CONNECTIONS", usual.in_all)?,
+        per_address: number("LINKSPAN_CONNECTIONS_PER_ADDRESS", usual.per_address)?,
+    })
 }
 
 /// Reachable from elsewhere is production, whatever the environment says.

@@ -9,15 +9,19 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
 
 /// The longest head that is watched; a longer one is refused for its length.
 const LONGEST: usize = 64 << 10;
+/// Who takes nothing of an answer for so long is hung up on.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// Whether a request with two ends came in on the connection.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +38,27 @@ pub struct Watched {
     stream: TcpStream,
     watch: Watch,
     seen: TwoEnds,
+    /// Runs while the other side takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     pub fn new(stream: TcpStream) -> (Self, TwoEnds) {
         let seen = TwoEnds::default();
-        (Self { stream, watch: Watch::default(), seen: seen.clone() }, seen)
+        (Self { stream, watch: Watch::default(), seen: seen.clone(), stalled: None }, seen)
+    }
+
+    /// An error in the place of a wait that took too long.
+    fn unless_stalled(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -57,10 +76,12 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.unless_stalled(cx, written)
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.unless_stalled(cx, written)
     }
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()

@@ -19,10 +19,12 @@ pub mod openapi;
 pub mod rates;
 pub mod refusal;
 mod router;
+mod seats;
 mod table;
 mod uploads;
 
 pub use door::{Door, Peer, Trusted};
 pub use listen::{Drained, Listener};
 pub use router::router;
+pub use seats::Most;
 pub use table::operations;

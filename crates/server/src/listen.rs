@@ -1,6 +1,6 @@
 //! The socket: connections with limits on how slowly they may speak, and an end that lets the requests under way finish.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, Response, header};
@@ -11,8 +11,8 @@ use hyper_util::{
 };
 use linkspan_core::{Error, ErrorKind, Result};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
 };
 use tower::ServiceExt;
@@ -23,6 +23,7 @@ use crate::{
     door::Peer,
     framing::{TwoEnds, Watched},
     limits,
+    seats::{Full, Most, Seats},
 };
 
 /// How long the head of a request may take, and how long a connection may lie idle.
@@ -30,7 +31,9 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Enough for the largest head that is answered with a refusal in our own words.
 const HEAD_BUFFER: usize = 64 << 10;
 const HEAD_LINES: usize = 200;
-const CONNECTIONS: usize = 8_192;
+/// How many are being told at once that there is no room, and how long that may take.
+const REFUSALS: usize = 64;
+const REFUSAL: Duration = Duration::from_secs(1);
 /// When no file descriptor is left, some connection will end soon.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -38,6 +41,7 @@ const BREATH: Duration = Duration::from_millis(50);
 pub struct Listener {
     socket: TcpListener,
     pub address: SocketAddr,
+    most: Most,
 }
 
 /// How the end came.
@@ -53,16 +57,21 @@ impl Listener {
     pub async fn bind(address: SocketAddr) -> Result<Self> {
         let socket = TcpListener::bind(address).await.map_err(|e| not_bound(address, e))?;
         let address = socket.local_addr().map_err(|e| not_bound(address, e))?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, most: Most::default() })
     }
 
-    /// Answers until `until`, then takes no new connection, lets the requests under way finish and gives up after `drain`.
+    /// With other limits on the number of connections.
+    pub fn at_most(self, most: Most) -> Self {
+        Self { most, ..self }
+    }
+
+    /// Answers until `until`, then takes no new connection, lets the requests under way finish and gives up after `drain`. A connection
+    /// beyond the limits is told so and closed.
     pub async fn serve(self, router: Router, until: impl Future<Output = ()>, drain: Duration) -> Drained {
-        let (graceful, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS)));
-        let mut connections = JoinSet::new();
+        let (graceful, seats) = (GracefulShutdown::new(), Seats::new(self.most));
+        let (mut connections, mut refusals) = (JoinSet::new(), JoinSet::new());
         let mut until = pin!(until);
         loop {
-            let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 () = &mut until => break,
@@ -70,9 +79,20 @@ impl Listener {
             while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, peer)) => {
-                    let connection = graceful.watch(connection(stream, peer, router.clone()));
+                    let seat = match seats.take(peer.ip()) {
+                        Ok(seat) => seat,
+                        Err(full) => {
+                            while refusals.try_join_next().is_some() {}
+                            // Under a flood of them the connection is just closed.
+                            if refusals.len() < REFUSALS {
+                                refusals.spawn(refuse(stream, full));
+                            }
+                            continue;
+                        }
+                    };
+                    let connection = graceful.watch(connection(stream, peer, router.clone(), seats.clone()));
                     connections.spawn(async move {
-                        let _permit = permit;
+                        let _seat = seat;
                         if let Err(e) = connection.await {
                             tracing::debug!(error = %e, "a connection ended");
                         }
@@ -91,16 +111,29 @@ impl Listener {
     }
 }
 
+/// Says why and hears the other side out, so that it reads the answer before it learns that nobody listens.
+async fn refuse(mut stream: TcpStream, full: Full) {
+    let said = async {
+        stream.write_all(full.answer().as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    tokio::time::timeout(REFUSAL, said).await.ok();
+}
+
 type Connection<S> = http1::Connection<TokioIo<Watched>, S>;
 
 fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    seats: Seats,
 ) -> Connection<impl hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>> {
     stream.set_nodelay(true).ok();
     let (stream, two_ends) = Watched::new(stream);
-    let service = service_fn(move |request| answered(router.clone(), peer, two_ends.clone(), request));
+    let service = service_fn(move |request| answered(router.clone(), (peer, seats.clone()), two_ends.clone(), request));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -112,12 +145,13 @@ fn connection(
 /// A request whose end is told by chunks ends the connection: nobody may have another opinion of what comes after it.
 async fn answered(
     router: Router,
-    peer: SocketAddr,
+    (peer, seats): (SocketAddr, Seats),
     two_ends: TwoEnds,
     mut request: Request<Incoming>,
 ) -> std::result::Result<Response<Body>, Infallible> {
     let last = request.headers().contains_key(header::TRANSFER_ENCODING);
     request.extensions_mut().insert(Peer(peer.ip()));
+    request.extensions_mut().insert(seats);
     let mut response = match two_ends.seen() {
         true => answer::sealed(answer::refusal(&limits::two_ends()), &Uuid::now_v7().to_string()),
         false => router.oneshot(request.map(Body::new)).await?,

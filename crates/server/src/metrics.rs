@@ -6,12 +6,15 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use linkspan_app::{
     Access, App, CallContext, Nothing, Operation, Scope,
-    run::{LATE, Sums},
+    run::{LATE, Pools, Sums},
 };
 use linkspan_core::{Body, Result};
 use schemars::JsonSchema;
 
-use crate::meters::{Meters, Text};
+use crate::{
+    meters::{Meters, Text},
+    seats::Seats,
+};
 
 /// The size of a page of memory on every machine we build for.
 const PAGE: f64 = 4096.0;
@@ -40,13 +43,24 @@ async fn scrape(app: Arc<App>, _: CallContext, request: Request<Body>) -> Result
         text.one("linkspan_uptime_seconds", "gauge", "Since this process serves.", seen.since.as_secs_f64());
         seen.meters.tell(&mut text);
     }
+    if let Some(seats) = request.extensions().get::<Seats>() {
+        connections(seats, &mut text);
+    }
     runs(&app, &mut text).await?;
+    pools(&app, &mut text);
     store(&app, &mut text);
     process(&mut text);
     let mut response = Response::new(Body::Full(Bytes::from(text.done())));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
+}
+
+fn connections(seats: &Seats, text: &mut Text) {
+    const REFUSED: &str = "linkspan_http_connections_refused_total";
+    text.one("linkspan_http_connections", "gauge", "Connections of callers.", seats.taken() as f64);
+    text.family(REFUSED, "counter", "Connections that were refused, by the limit they met.");
+    seats.refused().iter().for_each(|(limit, count)| text.sample(REFUSED, &[("limit", limit)], *count as f64));
 }
 
 /// Sums over all projects: who may scrape this need not see whose they are.
@@ -91,6 +105,27 @@ async fn queue(app: &App, text: &mut Text) -> Result<()> {
     let waited = counts.first_due_ms.map_or(0, |due| app.now_ms().saturating_sub(due).max(0));
     text.one("linkspan_queue_oldest_seconds", "gauge", "How long the first of them could have started.", waited as f64 / 1000.0);
     Ok(())
+}
+
+/// By type: who may scrape this need not see how the connectors are called.
+fn pools(app: &App, text: &mut Text) {
+    let pools = app.desk.open.pools();
+    type Of = fn(&Pools) -> f64;
+    let gauges: [(&str, &str, Of); 6] = [
+        ("linkspan_pool_connectors", "Connectors that this process keeps open.", |p| p.connectors as f64),
+        ("linkspan_pool_open", "Their connections that are open.", |p| p.sum.open as f64),
+        ("linkspan_pool_idle", "Those of them that wait to be used.", |p| p.sum.idle as f64),
+        ("linkspan_pool_in_use", "Those of them that are in use.", |p| p.sum.in_use as f64),
+        ("linkspan_pool_waiting", "Uses that wait for a connection.", |p| p.sum.waiting as f64),
+        ("linkspan_pool_max", "The most that may be open.", |p| p.sum.max as f64),
+    ];
+    for (name, help, of) in gauges {
+        text.family(name, "gauge", help);
+        pools.iter().for_each(|(kind, pools)| text.sample(name, &[("type", kind)], of(pools)));
+    }
+    const TIMEOUTS: &str = "linkspan_pool_timeouts_total";
+    text.family(TIMEOUTS, "counter", "Uses that gave up waiting for a connection.");
+    pools.iter().for_each(|(kind, pools)| text.sample(TIMEOUTS, &[("type", kind)], pools.sum.timeouts as f64));
 }
 
 fn store(app: &App, text: &mut Text) {

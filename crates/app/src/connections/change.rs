@@ -26,6 +26,8 @@ pub(super) enum Positions {
 }
 
 const LONGEST_NAME: usize = 100;
+const MOST_LANES: u32 = 1_024;
+const MOST_MEMORY: u32 = 1 << 20;
 
 pub(super) fn checked_name(name: &str) -> Result<&str> {
     let name = name.trim();
@@ -39,7 +41,24 @@ pub(super) fn checked_name(name: &str) -> Result<&str> {
 }
 
 pub(super) fn made(new: New, ends: Ends, now_ms: i64) -> Result<Kept> {
-    let New { streams, mode, cursor, write, key, swap, schedule, policies, options, enabled, description, retry, timeout, .. } = new;
+    let New {
+        streams,
+        mode,
+        cursor,
+        write,
+        key,
+        swap,
+        schedule,
+        policies,
+        options,
+        enabled,
+        description,
+        retry,
+        timeout,
+        concurrency,
+        memory,
+        ..
+    } = new;
     let request = Request { streams: streams.0, mode, cursor, write, key, target: ends.target, swap: swap.unwrap_or_default() };
     let kept = Kept {
         description,
@@ -53,8 +72,11 @@ pub(super) fn made(new: New, ends: Ends, now_ms: i64) -> Result<Kept> {
         retry: retry.map_or(Ok(RetryPolicy::default()), |r| r.policy())?,
         timeout: timeout.as_deref().map(length).transpose()?,
         with_source: false,
+        concurrency,
+        memory,
     };
     refuse_nonsense(&kept.request)?;
+    refuse_excess(&kept)?;
     Ok(kept)
 }
 
@@ -88,8 +110,25 @@ pub(super) fn changed(kept: &mut Kept, changes: Changes, ends: Ends, now_ms: i64
         Patch::Null => kept.timeout = None,
         Patch::Set(text) => kept.timeout = Some(length(&text)?),
     }
+    changes.concurrency.apply(&mut kept.concurrency);
+    changes.memory.apply(&mut kept.memory);
+    refuse_excess(kept)?;
     reschedule(kept, changes.schedule, changes.enabled, now_ms)?;
     Ok(if elsewhere { Positions::Reset } else { Positions::Stay })
+}
+
+fn refuse_excess(kept: &Kept) -> Result<()> {
+    for (field, given, most, usual) in [
+        ("concurrency", kept.concurrency, MOST_LANES, "it is how many lanes move at once"),
+        ("memory", kept.memory, MOST_MEMORY, "it is in MB"),
+    ] {
+        if given.is_some_and(|n| !(1..=most).contains(&n)) {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "a limit of the connection's runs is out of range")
+                .with("field", field)
+                .fix(format!("use 1 to {most}: {usual}; or leave it out")));
+        }
+    }
+    Ok(())
 }
 
 /// Ticks count from the change on: what an old schedule or a disabled one passed was not missed.

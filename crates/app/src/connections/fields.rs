@@ -64,6 +64,14 @@ pub struct New {
     /// How long one attempt may take: `2h`. Without it a run takes as long as it needs.
     #[serde(default)]
     pub timeout: Option<String>,
+    /// How many lanes move at once, 1 to 1024; the number of cores, 2 to 8, when not said.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1024))]
+    pub concurrency: Option<u32>,
+    /// Memory for rows in flight, in MB, 1 to 1048576; 64 when not said.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub memory: Option<u32>,
 }
 
 /// What is to be different of a connection: a field that is left out stays, null takes it away.
@@ -90,6 +98,8 @@ pub(super) struct Changes {
     pub description: Patch<String>,
     pub retry: Patch<Retries>,
     pub timeout: Patch<String>,
+    pub concurrency: Patch<u32>,
+    pub memory: Patch<u32>,
 }
 
 /// Other words for policies.

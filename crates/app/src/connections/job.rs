@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{app::App, run::Job, secrets::Redactor};
 
-/// Bytes for rows in flight.
-const MEMORY: u64 = 64 << 20;
+/// For rows in flight, in MB.
+const MEMORY: u32 = 64;
 
 /// Reads the connectors as they are now. The redactors take their secrets out of whatever is told about the run.
 pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<(Job, Vec<Redactor>)> {
@@ -26,8 +26,8 @@ pub async fn job(app: &App, document: &Document, kept: &Kept) -> Result<(Job, Ve
         to,
         request: kept.request.clone(),
         policies: kept.policies.clone(),
-        concurrency: cores.clamp(2, 8),
-        memory: MEMORY,
+        concurrency: kept.concurrency.map_or(cores.clamp(2, 8), |lanes| lanes as usize),
+        memory: u64::from(kept.memory.unwrap_or(MEMORY)) << 20,
         folder: app.store.dir().to_owned(),
     };
     Ok((job, redactors))

@@ -38,6 +38,12 @@ pub struct Kept {
     /// It was made together with its source connector, whose changes may name its schedule.
     #[serde(default)]
     pub with_source: bool,
+    /// Lanes at once.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// For rows in flight, in MB.
+    #[serde(default)]
+    pub memory: Option<u32>,
 }
 
 /// Where rows go.

@@ -48,6 +48,12 @@ pub struct Shown {
     pub retry: Retries,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// Lanes at once, where it was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Memory for rows in flight in MB, where it was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u32>,
     pub created_at: String,
     pub updated_at: String,
 }
@@ -75,6 +81,8 @@ impl Shown {
             policies: kept.policies.clone(),
             retry: Retries::of(&kept.retry),
             timeout: kept.timeout.map(schedule::spelled),
+            concurrency: kept.concurrency,
+            memory: kept.memory,
             created_at: moment(document.created_at_ms),
             updated_at: moment(document.updated_at_ms),
         }

@@ -1,5 +1,7 @@
 //! A stored connector, ready to be opened: its secrets read, what lies elsewhere fetched, what forbids its use said.
 
+use std::sync::Arc;
+
 use linkspan_core::{ConnectorType, Error, ErrorKind, Result};
 use linkspan_store::{Change, Document, Edit};
 use serde_json::{Value, json};
@@ -58,7 +60,8 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
     if holds_files {
         config["path"] = folder(app, &document).await.map_err(|e| e.with("connector", &name))?.into();
     }
-    let mut endpoint = Endpoint::new(kind, config).named(name);
+    let kept_open = kept_open(app, &document, &kind, &config).await?;
+    let mut endpoint = Endpoint::new(kind, config).named(name).kept_open(kept_open);
     // Types that limit themselves know more than names: what the login owns, what lies in no schema.
     if schemas_field(&endpoint.kind).is_none() {
         endpoint = endpoint.limited(connector.output_schemas.clone());
@@ -78,6 +81,22 @@ async fn folder(app: &App, document: &Document) -> Result<String> {
         )));
     }
     Ok(room.files().display().to_string())
+}
+
+/// One open connector for all who use it, where it keeps sessions.
+async fn kept_open(
+    app: &App,
+    document: &Document,
+    kind: &ConnectorType,
+    config: &Value,
+) -> Result<Option<Arc<dyn linkspan_core::Connector>>> {
+    let opened = app.desk.open.get(document.id, kind, config, &app.context).await;
+    // It may have been changed or deleted since it was read: then nobody would close what was opened of it.
+    if opened.is_some() && app.store.document_by_id(document.id).await?.is_none_or(|d| d.version != document.version) {
+        app.desk.open.forget(document.id).await;
+        return Ok(None);
+    }
+    Ok(opened)
 }
 
 fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {

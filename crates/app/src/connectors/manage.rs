@@ -235,6 +235,8 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch, m
         return app.commit(context, change, reply).await;
     }
     let now = app.now_ms();
+    let is_another =
+        !matches!(secret, Secret::Stays) || Connector { description: stands.description.clone(), ..connector.clone() } != stands;
     let document = document.revised(&connector, now)?;
     let mut change = change_of(&document, connector.config != stands.config, secret, now);
     change.edits.extend(more);
@@ -245,7 +247,11 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch, m
         observed.shift_remove("status");
     }
     let reply = Reply::ok(shown_one(app, &seen, &connector).await?).version(document.version);
-    app.commit(context, change, reply).await
+    let reply = app.commit(context, change, reply).await?;
+    if is_another {
+        app.desk.open.forget(document.id).await;
+    }
+    Ok(reply)
 }
 
 enum Secret {
@@ -439,6 +445,7 @@ pub(super) async fn delete(app: Arc<App>, context: CallContext, key: String) -> 
     change.edits.extend(files.iter().map(|file| Edit::Delete { id: file.id, if_version: None }));
     let reply = Reply::ok(Deleted { deleted: true, id: document.id.to_string() });
     let reply = app.commit(&context, change, reply).await?;
+    app.desk.open.forget(document.id).await;
     if let Err(e) = Room::of(&app.store, &document.project, document.id).remove().await {
         tracing::warn!(connector = %document.id, error = %e, "the files of a deleted connector wait to be removed");
     }

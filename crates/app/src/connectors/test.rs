@@ -96,6 +96,9 @@ pub(super) async fn try_out(app: &App, endpoint: &Endpoint, redactor: &Redactor)
             .with("after_seconds", PATIENCE.as_secs())
             .fix("look at its address and at what lies between"))
     });
+    if !endpoint.is_kept_open() {
+        connector.close().await;
+    }
     Ok(Tested::of(checked, began.elapsed(), redactor))
 }
 

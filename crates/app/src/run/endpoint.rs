@@ -24,6 +24,8 @@ pub struct Endpoint {
     declared: Option<Declared>,
     /// The schemas that may be seen and read; empty: all.
     schemas: Vec<String>,
+    /// Kept open by the process, for all that use it.
+    opened: Option<Arc<dyn Connector>>,
 }
 
 /// Where a connector was declared: its name, the place of its config, and the places of the fields in it.
@@ -37,7 +39,7 @@ pub struct Declared {
 impl Endpoint {
     pub fn new(kind: ConnectorType, config: Value) -> Self {
         let shown = kind.spec.name.to_string();
-        Self { kind, config, shown, declared: None, schemas: vec![] }
+        Self { kind, config, shown, declared: None, schemas: vec![], opened: None }
     }
 
     /// A URL or a path.
@@ -61,6 +63,15 @@ impl Endpoint {
         Self { schemas, ..self }
     }
 
+    /// The same end, which is open already and stays so.
+    pub fn kept_open(self, opened: Option<Arc<dyn Connector>>) -> Self {
+        Self { opened, ..self }
+    }
+
+    pub fn is_kept_open(&self) -> bool {
+        self.opened.is_some()
+    }
+
     pub fn config(&self) -> &Value {
         &self.config
     }
@@ -78,6 +89,9 @@ impl Endpoint {
 
     /// Opens without I/O. A config that does not fit names the place where it was written down.
     pub fn open(&self, context: Context) -> Result<Arc<dyn Connector>> {
+        if let Some(opened) = &self.opened {
+            return Ok(opened.clone());
+        }
         self.kind.open(self.config.clone(), context).map_err(|e| {
             let Some(at) = &self.declared else { return e };
             let field = e.context().iter().find(|(k, _)| *k == "field").map(|(_, v)| v.clone());
@@ -87,15 +101,23 @@ impl Endpoint {
     }
 
     pub fn open_source(&self, context: Context) -> Result<Arc<dyn Source>> {
-        let source = self.open(context)?.source().ok_or_else(|| self.lacks(Role::Source))?;
+        self.source_of(&self.open(context)?)
+    }
+
+    pub fn open_destination(&self, context: Context) -> Result<Arc<dyn Destination>> {
+        self.destination_of(&self.open(context)?)
+    }
+
+    pub fn source_of(&self, opened: &Arc<dyn Connector>) -> Result<Arc<dyn Source>> {
+        let source = opened.source().ok_or_else(|| self.lacks(Role::Source))?;
         if self.schemas.is_empty() {
             return Ok(source);
         }
         Ok(Arc::new(Limited { inner: source, schemas: self.schemas.clone() }))
     }
 
-    pub fn open_destination(&self, context: Context) -> Result<Arc<dyn Destination>> {
-        self.open(context)?.destination().ok_or_else(|| self.lacks(Role::Destination))
+    pub(super) fn destination_of(&self, opened: &Arc<dyn Connector>) -> Result<Arc<dyn Destination>> {
+        opened.destination().ok_or_else(|| self.lacks(Role::Destination))
     }
 
     fn lacks(&self, role: Role) -> Error {
@@ -115,6 +137,15 @@ impl Endpoint {
             || (self.config.get("path").is_some_and(|p| p == "-") && self.kind.names_files())
     }
 
+    /// Whether both are one connector, with one login and one set of limits.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.opened, &other.opened) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => self.kind.spec.name == other.kind.spec.name && self.config == other.config,
+            _ => false,
+        }
+    }
+
     /// Whether both are one system: what is written to one is read from the other.
     pub fn is_same_system(&self, other: &Self, here: &Path) -> bool {
         self.identity(here) == other.identity(here)
@@ -124,11 +155,14 @@ impl Endpoint {
     fn identity(&self, here: &Path) -> String {
         let shown = self.kind.redact(&self.config);
         let here = Some(here).filter(|_| self.kind.names_files());
-        let fields: BTreeMap<&String, String> =
-            shown.as_object().into_iter().flatten().filter_map(|(k, v)| Some((k, plain(k, v, here)?))).collect();
+        let fields = shown.as_object().into_iter().flatten().filter(|(k, _)| !OF_USE.contains(&k.as_str()));
+        let fields: BTreeMap<&String, String> = fields.filter_map(|(k, v)| Some((k, plain(k, v, here)?))).collect();
         format!("{} {fields:?}", self.kind.spec.name)
     }
 }
+
+/// How a system is used, not which one it is.
+const OF_USE: [&str; 3] = ["pool_size", "max_overflow", "pool_recycle"];
 
 /// A field as it counts for identity; `None` for a secret. `here`: the folder that a relative path means, for types that name files.
 fn plain(name: &str, value: &Value, here: Option<&Path>) -> Option<String> {

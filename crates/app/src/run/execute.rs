@@ -9,12 +9,13 @@ use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Memory
 use linkspan_engine::{
     gate::PolicyGate,
     plan::{self, Plan},
-    run::{Outcome, Run},
+    run::{Outcome, Run, Settings},
 };
 use linkspan_store::{Claim, Level, NewRun, RunId, RunResult, RunStatus, Store};
 use serde_json::json;
 
 use super::{
+    ends::{Moving, OpenEnds},
     job::{Consent, Job},
     report::Report,
     tally::Tally,
@@ -26,19 +27,28 @@ pub struct Prepared {
     pub source: Arc<dyn Source>,
     pub destination: Arc<dyn Destination>,
     pub plan: Plan,
+    /// So many at once find their sessions at both ends.
+    lanes: usize,
+    ends: OpenEnds,
 }
 
-/// Opens both ends, reads what the source offers and plans. Touches nothing at the destination.
+/// Opens both ends, reads what the source offers, plans, and sets aside the sessions that the run needs. Touches nothing at the
+/// destination.
 pub async fn prepare(job: &Job, context: &Context, stop: &Stop) -> Result<Prepared> {
-    let source = job.from.open_source(context.clone())?;
-    let destination = job.to.open_destination(context.clone())?;
+    let ends = OpenEnds::open(job, context)?;
+    let (source, destination) = ends.offered(job)?;
     let discovered = unless_stopped(stop, source.discover()).await?;
-    let plan = match plan::plan(&discovered, &job.request, &destination.capability()) {
+    let mut plan = match plan::plan(&discovered, &job.request, &destination.capability()) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(explained(e, job, source.as_ref()).await),
         plan => plan?,
     };
     not_onto_itself(job, &plan)?;
-    Ok(Prepared { source, destination, plan })
+    let wanted = if destination.capability().parallel { job.concurrency.max(1) } else { 1 };
+    let Moving { source, destination, lanes } = unless_stopped(stop, ends.reserved(job, wanted)).await?;
+    if lanes < wanted {
+        plan.notes.push(format!("{lanes} of {wanted} lanes go at once: the connectors' pools have no more connections"));
+    }
+    Ok(Prepared { source, destination, plan, lanes, ends })
 }
 
 /// A run that holds its connection: nobody else runs it until this ends or is dropped.
@@ -70,7 +80,7 @@ impl Held {
     /// Ready to move what is planned.
     pub fn load(self, prepared: Prepared, job: &Job, consent: Consent, context: &Context) -> Claimed {
         let Self { run, tally, connection, fence, memory, lost, watch } = self;
-        let Prepared { source, destination, plan } = prepared;
+        let Prepared { source, destination, plan, lanes, ends } = prepared;
         let engine = Run {
             connection,
             fence,
@@ -79,11 +89,11 @@ impl Held {
             destination,
             streams: plan.assignments.clone(),
             memory,
-            settings: job.settings(consent),
+            settings: Settings { concurrency: lanes, ..job.settings(consent) },
             context: context.clone(),
             observer: watch.clone(),
         };
-        let claimed = Claimed { run, plan, tally, name: job.name.clone(), lost, watch, engine };
+        let claimed = Claimed { run, plan, tally, name: job.name.clone(), lost, watch, engine, ends };
         claimed.log_start(job);
         claimed
     }
@@ -99,6 +109,7 @@ pub struct Claimed {
     lost: Stop,
     watch: Arc<Watch>,
     engine: Run,
+    ends: OpenEnds,
 }
 
 impl Prepared {
@@ -128,9 +139,10 @@ impl Claimed {
     /// Moves the rows until all is done, `stop` fires or the lease is lost. What became of each stream is in the moved run's
     /// outcome; `Err` when the run as a whole broke.
     pub async fn go(self, stop: &Stop) -> Moved {
-        let Self { run, plan, tally, name, lost, watch, engine } = self;
+        let Self { run, plan, tally, name, lost, watch, engine, ends } = self;
         let started = Instant::now();
         let outcome = stopped_by(stop, &lost, |stop| engine.run(stop)).await;
+        ends.close().await;
         Moved { run, plan, tally, name, watch, outcome, elapsed: started.elapsed() }
     }
 }

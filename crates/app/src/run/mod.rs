@@ -2,9 +2,11 @@
 //! who ends it has a stop.
 
 mod endpoint;
+mod ends;
 mod execute;
 mod job;
 mod limited;
+mod opened;
 mod report;
 mod tally;
 mod totals;
@@ -13,6 +15,7 @@ mod watch;
 pub use endpoint::{Declared, Endpoint, connection_id, derived_name};
 pub use execute::{Claimed, Held, Moved, Prepared, prepare, unless_stopped};
 pub use job::{Consent, Job};
+pub use opened::{OpenConnectors, Pools};
 pub use report::{Line, Report, Verdict, end_word, mode_word, write_word};
 pub use tally::{Counter, Tally, rate};
 pub use totals::{LATE, Sums, Totals};

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::types::{Choices, OddDates};
 use crate::{
     dsn::{Dsn, invalid, named_once, some, timeout_of, unknown_parameter},
+    pool::{Limits, max_overflow, pool_recycle, pool_size},
     tls::{self, SslMode},
 };
 
@@ -56,9 +57,6 @@ pub struct MysqlConfig {
     /// How many parts of one big table are read at once; chosen by the table's size when left out.
     #[serde(default)]
     pub slices: Option<u16>,
-    /// The most sessions that the full reads of one run share; they all look at the same moment of the server.
-    #[serde(default = "pool_size")]
-    pub pool_size: u16,
     /// How far an incremental read looks back behind its cursor for transactions that committed late, in seconds.
     #[serde(default = "late_window")]
     pub late_window_seconds: u32,
@@ -71,6 +69,18 @@ pub struct MysqlConfig {
     /// How long connecting may take, from the first packet to the end of the login, in seconds.
     #[serde(default = "connect_timeout")]
     pub connect_timeout_seconds: u32,
+    /// How many idle connections are kept for the next use, 1 to 1000; none with a `query`.
+    #[serde(default = "pool_size")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub pool_size: i64,
+    /// How many connections there may be beyond `pool_size`, 0 to 1000: no more than both together are open at once.
+    #[serde(default = "max_overflow")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_overflow: i64,
+    /// The age in seconds from which a connection is replaced when it would be used next; -1 means never.
+    #[serde(default = "pool_recycle")]
+    #[schemars(range(min = -1, max = 31_536_000))]
+    pub pool_recycle: i64,
 }
 
 fn connect_timeout() -> u32 {
@@ -78,9 +88,6 @@ fn connect_timeout() -> u32 {
 }
 fn late_window() -> u32 {
     60
-}
-fn pool_size() -> u16 {
-    4
 }
 
 /// Where the server listens.
@@ -101,6 +108,7 @@ pub(super) struct Endpoint {
     pub sslrootcert: Option<PathBuf>,
     pub server_public_key: Option<PathBuf>,
     pub connect_timeout: Duration,
+    pub limits: Limits,
 }
 
 impl Endpoint {
@@ -144,6 +152,12 @@ impl MysqlConfig {
         ];
         named_once(&given)?;
         Parts::of_url(url.expose())?.endpoint(self)
+    }
+
+    /// A query is connected to only while it is pulled.
+    fn limits(&self) -> Result<Limits> {
+        let limits = Limits::of(self.pool_size, self.max_overflow, self.pool_recycle)?;
+        Ok(if self.query.is_some() { limits.keeping_none() } else { limits })
     }
 
     /// The stream name of `query`.
@@ -217,6 +231,7 @@ impl Parts {
             sslrootcert: config.sslrootcert.clone().or(self.sslrootcert).map(PathBuf::from),
             server_public_key: config.server_public_key.as_ref().map(PathBuf::from),
             connect_timeout: self.connect_timeout.unwrap_or(within),
+            limits: config.limits()?,
         };
         endpoint.without_nul()
     }

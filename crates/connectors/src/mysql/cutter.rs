@@ -17,6 +17,8 @@ use super::{
 /// A chunk is read by one SELECT and ends with a checkpoint.
 const CHUNK_BYTES: u64 = 16 << 20;
 const CHUNK_ROWS: std::ops::RangeInclusive<u64> = 1_000..=100_000;
+/// So many parts of a big table are read at once when nobody says how many.
+pub(super) const READERS: u16 = 4;
 const DOING: &str = "cutting the table";
 
 pub(super) type Old = BTreeMap<Arc<str>, PartState>;
@@ -34,14 +36,14 @@ pub(super) fn slicing(table: &Table) -> Option<&Column> {
 }
 
 /// Into how many parts a table of so many rows is cut.
-pub(super) fn slice_count(table: &Table, wanted: Option<u16>, pool: u16) -> u16 {
+pub(super) fn slice_count(table: &Table, wanted: Option<u16>) -> u16 {
     if slicing(table).is_none() {
         return 1;
     }
     let by_size = match table.rows.unwrap_or(0) {
         ..100_000 => 1,
         100_000..1_000_000 => 2,
-        _ => pool.max(1),
+        _ => READERS,
     };
     wanted.unwrap_or(by_size).clamp(1, 64)
 }

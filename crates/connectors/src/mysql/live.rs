@@ -273,3 +273,57 @@ async fn what_is_no_mysql_server_or_says_nothing_is_named() {
         server.abort();
     }
 }
+
+#[tokio::test]
+async fn nothing_of_a_use_is_left_for_the_next() {
+    for url in servers() {
+        let config: MysqlConfig = serde_json::from_value(json!({ "url": url })).unwrap();
+        let server = Server::new(config.endpoint().unwrap(), Context::real());
+        let mut wire = server.connect().await.unwrap();
+        let first = wire.query("SELECT CONNECTION_ID()", "testing").await.unwrap();
+        let table = unique("left");
+        for sql in [
+            "SET @left = 1, sql_mode = '', lock_wait_timeout = 7, innodb_lock_wait_timeout = 8",
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+            "CREATE TEMPORARY TABLE left_over (a int)",
+            &format!("SELECT GET_LOCK('{table}', 1)"),
+            "PREPARE left_over FROM 'SELECT 1'",
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+        ] {
+            wire.query(sql, "testing").await.unwrap();
+        }
+        wire.close().await;
+        let mut wire = server.connect().await.unwrap();
+        assert_eq!(wire.query("SELECT CONNECTION_ID()", "testing").await.unwrap(), first, "the same session");
+        let isolation = if wire.flavor() == super::server::Flavor::Mariadb { "@@tx_isolation" } else { "@@transaction_isolation" };
+        let left = format!(
+            "SELECT @left, @@sql_mode LIKE '%STRICT_ALL%', @@lock_wait_timeout = 7, @@innodb_lock_wait_timeout = 8, {isolation}, IS_FREE_LOCK('{table}'), \
+             @@time_zone, DATABASE(), (SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = CONNECTION_ID())"
+        );
+        let left = wire.query(&left, "testing").await.unwrap();
+        let left: Vec<_> = left[0].iter().map(|v| v.as_deref().unwrap_or("null")).collect();
+        assert_eq!(left, ["null", "1", "0", "0", "REPEATABLE-READ", "1", "+00:00", "test", "0"]);
+        for gone in ["SELECT * FROM left_over", "EXECUTE left_over"] {
+            wire.query(gone, "testing").await.unwrap_err();
+        }
+        wire.close().await;
+        assert_eq!((server.pool().idle, server.pool().open), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_reader_never_gets_a_session_that_sends_files() {
+    for url in servers() {
+        let config: MysqlConfig = serde_json::from_value(json!({ "url": url, "pool_size": 1, "max_overflow": 0 })).unwrap();
+        let server = Server::new(config.endpoint().unwrap(), Context::real());
+        let writer = server.writer();
+        for _ in 0..3 {
+            for one in [&server, &writer] {
+                let wire = one.connect().await.unwrap();
+                assert_eq!(wire.files(), one.files);
+                wire.close().await;
+                assert_eq!((server.pool().idle, server.pool().open), (1, 1), "the other one gave way");
+            }
+        }
+    }
+}

@@ -44,7 +44,9 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Source, Spec, UrlForm};
+use linkspan_core::{
+    Checked, Connector, ConnectorType, Context, Destination, Ends, PoolState, Reserved, Result, Role, Source, Spec, UrlForm,
+};
 use serde_json::json;
 
 pub use config::MysqlConfig;
@@ -83,12 +85,14 @@ fn connector_type(name: &'static str, title: &'static str, schemes: &'static [&'
 struct Mysql {
     config: Arc<MysqlConfig>,
     server: Arc<Server>,
+    /// The same server for what writes; a run sets sessions aside for each end.
+    writer: Arc<Server>,
 }
 
 impl Mysql {
     fn open(config: MysqlConfig, ctx: Context) -> Result<Self> {
         let server = Server::new(config.endpoint()?, ctx);
-        Ok(Self { config: Arc::new(config), server })
+        Ok(Self { config: Arc::new(config), writer: server.clone(), server })
     }
 
     fn reader(&self) -> MysqlSource {
@@ -117,11 +121,24 @@ impl Connector for Mysql {
     }
 
     fn destination(&self) -> Option<Arc<dyn Destination>> {
-        Some(Arc::new(MysqlDestination::new(&self.server)))
+        Some(Arc::new(MysqlDestination::new(&self.writer)))
     }
 
     fn source(&self) -> Option<Arc<dyn Source>> {
         Some(Arc::new(self.reader()))
+    }
+
+    fn pool(&self) -> Option<PoolState> {
+        Some(self.server.pool())
+    }
+
+    async fn reserve(&self, ends: Ends, lanes: usize) -> Result<Option<Reserved>> {
+        let (server, writer, lanes) = self.server.for_run(ends, lanes).await?;
+        Ok(Some(Reserved { connector: Arc::new(Self { config: self.config.clone(), server, writer }), lanes }))
+    }
+
+    async fn close(&self) {
+        self.server.close_idle().await;
     }
 }
 

@@ -243,6 +243,15 @@ pub(super) async fn unlock(wire: &mut Wire, books: &Books) -> Result<()> {
     wire.query(&format!("SELECT RELEASE_LOCK({})", lock_name(books)), "letting another lane go on").await.map(drop)
 }
 
+impl Drop for MysqlSession {
+    fn drop(&mut self) {
+        // It is here between transactions only.
+        if let Some(wire) = self.wire.take() {
+            wire.leave();
+        }
+    }
+}
+
 #[async_trait]
 impl Session for MysqlSession {
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {

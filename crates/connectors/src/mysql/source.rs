@@ -154,6 +154,14 @@ struct Planned {
     standings: BTreeMap<StreamName, states::Standing>,
 }
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(wire) = self.wire.get_mut().take() {
+            wire.leave();
+        }
+    }
+}
+
 impl Run {
     async fn plan(&self, selected: &Selected) -> Result<Vec<Box<dyn Lane>>> {
         if selected.read == ReadMode::Cdc {
@@ -238,12 +246,12 @@ impl Run {
             standings.insert(table.name.clone(), cutter::standing(&mut wire, table).await?);
         }
         wire.close().await;
-        let parts: usize = tables.iter().map(|t| usize::from(cutter::slice_count(t, config.slices, config.pool_size))).sum();
+        let parts: usize = tables.iter().map(|t| usize::from(cutter::slice_count(t, config.slices))).sum();
         let rows: u64 = tables.iter().filter_map(|t| t.rows).sum();
         // Small tables are read one after the other: that is faster than to make several sessions agree.
         let worth =
             if config.slices.is_some_and(|s| s > 1) { parts } else { parts.min(1 + usize::try_from(rows / 50_000).unwrap_or(usize::MAX)) };
-        let sessions = worth.min(usize::from(config.pool_size.max(1)));
+        let sessions = self.source.server.viewers(worth.min(usize::from(config.slices.unwrap_or(cutter::READERS).max(1))));
         let names: Vec<StreamName> = tables.into_iter().map(|t| t.name).collect();
         let view = Arc::new(View::take(&self.source.server, sessions, &names).await?);
         Ok(Arc::new(Planned { view, standings }))
@@ -254,7 +262,7 @@ impl Run {
         let old = self.old_parts(&selected.stream.name)?;
         let planned = self.planned().await?;
         let seen = planned.standings.get(&selected.stream.name).cloned().unwrap_or_default();
-        let slices = cutter::slice_count(table, config.slices, config.pool_size);
+        let slices = cutter::slice_count(table, config.slices);
         let subject = Arc::new(subject);
         let cutter = Cutter { table, subject: &subject, slices, seen: seen.clone(), below: None };
         let cut = match old.values().next() {
@@ -294,7 +302,7 @@ impl Run {
         let old = self.old_parts(&selected.stream.name)?;
         let config = &self.source.config;
         let subject = Arc::new(window.subject.clone());
-        let slices = cutter::slice_count(table, config.slices, config.pool_size);
+        let slices = cutter::slice_count(table, config.slices);
         let mut cutter = Cutter { table, subject: &subject, slices, seen: states::Standing::default(), below: None };
         let cut = match old.values().next() {
             Some(known) if known.below.is_some() => cutter.taken_up(&old, known)?,

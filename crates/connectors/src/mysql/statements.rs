@@ -38,6 +38,6 @@ impl Statements {
     }
 
     pub async fn close(self) {
-        self.0.close().await;
+        self.0.quit().await;
     }
 }

@@ -58,6 +58,13 @@ impl View {
     }
 }
 
+impl Drop for View {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().expect("no panic while held");
+        idle.drain(..).for_each(Wire::leave);
+    }
+}
+
 /// Opens all snapshots at once and compares where in the log they stand.
 async fn agree(wires: &mut [Wire]) -> Result<bool> {
     if wires[0].flavor() != Flavor::Mariadb {

@@ -1,7 +1,7 @@
 //! A session: the socket through the house's network, TLS inside the protocol, the login, small statements as text, and bulk reads
 //! whose rows are decoded where they lie in the read buffer. A session dropped in the middle of a read is cancelled on the server.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use linkspan_core::{BoxDuplex, Error, ErrorKind, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,9 +10,9 @@ use super::{
     config::{Endpoint, Host},
     errors::{Said, garbled, of_io},
     login::{self, Channel},
-    packet::{self, Described, Greeting, Prepared, can},
+    packet::{self, Described, Greeting, LocalFiles, Prepared, can},
     rsa,
-    server::{Flavor, Server},
+    server::{Dialer, Flavor, Lease},
 };
 use crate::tls::{self, SslMode};
 
@@ -25,6 +25,8 @@ const MOST: usize = 1 << 30;
 /// A server that keeps switching plugins is none.
 const ROUNDS: usize = 8;
 const INBOX: usize = 256 * 1024;
+/// How long the server may take to hang up.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A value as the text protocol answers it.
 pub(super) type TextRow = Vec<Option<String>>;
@@ -64,30 +66,32 @@ pub(super) struct Wire {
     joined: usize,
     /// A whole message that nobody has taken yet.
     whole: Option<(usize, usize)>,
-    server: Arc<Server>,
+    dialer: Arc<Dialer>,
     thread: u32,
     busy: bool,
     pub version: String,
+    /// While it is in use.
+    pub lease: Option<Lease>,
 }
 
 /// A session, logged in. `allow` tries without TLS first; `prefer` goes on without it when the handshake fails, never after a
 /// rejected login.
-pub(super) async fn connect(server: &Arc<Server>) -> Result<Wire> {
-    let endpoint = &server.endpoint;
+pub(super) async fn connect(dialer: &Arc<Dialer>) -> Result<Wire> {
+    let endpoint = &dialer.endpoint;
     let (first, second) = match (endpoint.tls(), endpoint.sslmode) {
         (None, _) | (_, SslMode::Disable) => (Encrypt::Never, None),
         (_, SslMode::Allow) => (Encrypt::Never, Some(Encrypt::Always)),
         (_, SslMode::Prefer) => (Encrypt::IfOffered, Some(Encrypt::Never)),
         (_, SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull) => (Encrypt::Always, None),
     };
-    let error = match (login(server, first).await, second) {
+    let error = match (login(dialer, first).await, second) {
         (Ok(wire), _) => return Ok(wire),
         (Err(e), None) => return Err(e),
         (Err(e), Some(_)) if !another_way_may_help(&e, first) => return Err(e),
         (Err(e), Some(_)) => e,
     };
     let second = second.unwrap_or(first);
-    login(server, second).await.map_err(|_| error)
+    login(dialer, second).await.map_err(|_| error)
 }
 
 fn another_way_may_help(e: &Error, tried: Encrypt) -> bool {
@@ -104,16 +108,16 @@ enum Encrypt {
     Always,
 }
 
-async fn login(server: &Arc<Server>, encrypt: Encrypt) -> Result<Wire> {
-    let endpoint = &server.endpoint;
-    let mut wire = Wire::dial(server).await?;
+async fn login(dialer: &Arc<Dialer>, encrypt: Encrypt) -> Result<Wire> {
+    let endpoint = &dialer.endpoint;
+    let mut wire = Wire::dial(dialer).await?;
     let greeting = wire.greeting().await?;
     let encrypted = match (greeting.capabilities & can::SSL != 0, encrypt) {
         (_, Encrypt::Never) | (false, Encrypt::IfOffered) => false,
         (false, Encrypt::Always) => return Err(tls::not_offered()),
         (true, _) => true,
     };
-    let flags = packet::capabilities(greeting.capabilities, encrypted, endpoint.database.is_some(), server.files);
+    let flags = packet::capabilities(greeting.capabilities, encrypted, endpoint.database.is_some(), dialer.files);
     if let (true, Some(wanted)) = (encrypted, endpoint.tls()) {
         wire.send(&packet::response_head(flags)).await?;
         if wire.start < wire.end {
@@ -135,9 +139,9 @@ async fn login(server: &Arc<Server>, encrypt: Encrypt) -> Result<Wire> {
 }
 
 impl Wire {
-    async fn dial(server: &Arc<Server>) -> Result<Self> {
-        let (ctx, within) = (&server.ctx, server.endpoint.connect_timeout);
-        let channel = match &server.endpoint.host {
+    async fn dial(dialer: &Arc<Dialer>) -> Result<Self> {
+        let (ctx, within) = (&dialer.ctx, dialer.endpoint.connect_timeout);
+        let channel = match &dialer.endpoint.host {
             Host::Tcp(host, port) => ctx.net.tcp(host, *port, within).await?,
             Host::Unix(path) => ctx.net.unix(path, within).await?,
         };
@@ -150,10 +154,11 @@ impl Wire {
             end: 0,
             joined: 0,
             whole: None,
-            server: server.clone(),
+            dialer: dialer.clone(),
             thread: 0,
             busy: false,
             version: String::new(),
+            lease: None,
         })
     }
 
@@ -372,14 +377,50 @@ impl Wire {
         self.idle(())
     }
 
-    /// Ends the session in good order. Dropping it instead only closes the socket.
-    pub async fn close(mut self) {
-        if !self.busy {
-            self.sequence = 0;
+    /// Has the server forget what was done in the session: its transaction, locks, variables, temporary tables and statements.
+    pub async fn reset(&mut self) -> Result<()> {
+        const DOING: &str = "resetting the session";
+        if self.busy || self.start < self.end {
+            return Err(garbled(DOING));
+        }
+        self.command(0x1f, &[]).await?;
+        let body = self.receive(DOING).await?;
+        match body.split_first() {
+            Some((0x00, _)) => self.idle(()),
+            Some((0xff, rest)) => self.refused(rest, DOING),
+            _ => Err(garbled(DOING)),
+        }
+    }
+
+    pub fn files(&self) -> LocalFiles {
+        self.dialer.files
+    }
+
+    /// What lies idle needs little memory.
+    pub fn at_rest(mut self) -> Self {
+        (self.inbox, self.start, self.end) = (vec![0; 4096], 0, 0);
+        self
+    }
+
+    /// Nothing is running that could be cancelled.
+    pub fn give_up(mut self) {
+        self.busy = false;
+    }
+
+    /// Ends the session in good order; at the end the server has hung up. Dropping it instead only closes the socket.
+    pub async fn quit(mut self) {
+        if self.busy {
+            return;
+        }
+        self.sequence = 0;
+        let hung_up = async {
             if self.send(&[0x01]).await.is_ok() {
                 self.channel.shutdown().await.ok();
             }
-        }
+            let mut rest = [0; 1024];
+            while self.channel.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+        };
+        tokio::time::timeout(LINGER, hung_up).await.ok();
     }
 
     fn idle<T>(&mut self, answer: T) -> Result<T> {
@@ -504,16 +545,19 @@ impl Drop for Wire {
         if !self.busy || self.thread == 0 {
             return;
         }
-        let (server, thread) = (self.server.clone(), self.thread);
+        let (dialer, thread) = (self.dialer.clone(), self.thread);
+        // What it did runs on until the server has heard of this.
+        let lease = self.lease.take();
         // A drop cannot wait. The request is bounded by the connect timeout and touches nothing that outlives it.
         runtime.spawn(async move {
+            let _lease = lease;
             let ask = async {
-                let mut wire = connect(&server).await?;
+                let mut wire = connect(&dialer).await?;
                 wire.query(&format!("KILL QUERY {thread}"), "cancelling").await?;
-                wire.close().await;
+                wire.quit().await;
                 Ok::<_, Error>(())
             };
-            tokio::time::timeout(server.endpoint.connect_timeout, ask).await.ok();
+            tokio::time::timeout(dialer.endpoint.connect_timeout, ask).await.ok();
         });
     }
 }

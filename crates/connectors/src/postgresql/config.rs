@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     dsn::{Dsn, invalid, named_once, port_of, some, timeout_of, unknown_parameter},
+    pool::{Limits, max_overflow, pool_recycle, pool_size},
     tls::{self, SslMode},
 };
 
@@ -59,6 +60,18 @@ pub struct PostgresConfig {
     /// How long connecting may take, from the first packet to the end of the login, in seconds.
     #[serde(default = "connect_timeout")]
     pub connect_timeout_seconds: u32,
+    /// How many idle connections are kept for the next use, 1 to 1000; none with a `query`.
+    #[serde(default = "pool_size")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub pool_size: i64,
+    /// How many connections there may be beyond `pool_size`, 0 to 1000: no more than both together are open at once.
+    #[serde(default = "max_overflow")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_overflow: i64,
+    /// The age in seconds from which a connection is replaced when it would be used next; -1 means never.
+    #[serde(default = "pool_recycle")]
+    #[schemars(range(min = -1, max = 31_536_000))]
+    pub pool_recycle: i64,
     /// How a replace becomes visible here: `rename` (a new table takes the name) or `rewrite` (views and grants stay). The connection's own setting when left out.
     #[serde(default)]
     pub swap: Option<Swap>,
@@ -90,6 +103,7 @@ pub(super) struct Endpoint {
     pub application_name: String,
     pub options: Option<String>,
     pub connect_timeout: Duration,
+    pub limits: Limits,
 }
 
 impl Endpoint {
@@ -122,6 +136,12 @@ impl PostgresConfig {
             None => self.fields(),
         };
         parts.endpoint(self, timeout)
+    }
+
+    /// A query is connected to only while it is pulled.
+    fn limits(&self) -> Result<Limits> {
+        let limits = Limits::of(self.pool_size, self.max_overflow, self.pool_recycle)?;
+        Ok(if self.query.is_some() { limits.keeping_none() } else { limits })
     }
 
     fn fields(&self) -> Parts {
@@ -239,6 +259,7 @@ impl Parts {
             application_name: self.application_name.unwrap_or_else(|| "linkspan".to_owned()),
             options: self.options,
             connect_timeout: self.connect_timeout.unwrap_or(timeout),
+            limits: config.limits()?,
         })
     }
 }

@@ -3,10 +3,14 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use linkspan_core::{BoxDuplex, Context, Error, ErrorKind, Result};
+use futures::future::BoxFuture;
+use linkspan_core::{BoxDuplex, Context, Ends, Error, ErrorKind, PoolState, Result};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinHandle,
@@ -16,8 +20,12 @@ use tokio_postgres::{CancelToken, NoTls, SimpleQueryMessage};
 use super::{
     config::{Endpoint, Host},
     errors::{PgResult, of_io},
+    sessions::{DESTINATION, Kind, LINGER, Lease, Lingering, PROBE, RESET, SOURCE},
 };
-use crate::tls::{self, SslMode};
+use crate::{
+    pool::{Idle, Pool, Session, Share},
+    tls::{self, SslMode},
+};
 
 /// What every session of ours says first: values look the same whatever the server's defaults are, and no limit ends a long read.
 pub(super) const SESSION: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; \
@@ -26,8 +34,8 @@ pub(super) const SESSION: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YM
     SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
         WHERE name IN ('transaction_timeout', 'idle_session_timeout') AND setting <> '0'";
 
-/// A server as one config names it. Shared by all sessions of a connector.
-pub(super) struct Server {
+/// A server as one config names it: how to reach it and to log in. Shared by all sessions of a connector.
+pub(super) struct Dialer {
     pub endpoint: Endpoint,
     pub ctx: Context,
 }
@@ -52,11 +60,7 @@ impl SslMode {
     }
 }
 
-impl Server {
-    pub fn new(endpoint: Endpoint, ctx: Context) -> Arc<Self> {
-        Arc::new(Self { endpoint, ctx })
-    }
-
+impl Dialer {
     /// The server as a person would name it: no user, no secret.
     pub fn address(&self) -> String {
         match &self.endpoint.host {
@@ -65,12 +69,12 @@ impl Server {
         }
     }
 
-    /// A session, logged in and set up. `Timeout` when the whole of it takes longer than `connect_timeout`.
-    pub async fn connect(self: &Arc<Self>) -> Result<Client> {
-        let server = self.clone();
+    /// A new session, logged in and set up. `Timeout` when the whole of it takes longer than `connect_timeout`.
+    async fn connect(self: &Arc<Self>) -> Result<Client> {
+        let dialer = self.clone();
         self.attempt(move |wrap| {
-            let server = server.clone();
-            async move { server.login(wrap).await }
+            let dialer = dialer.clone();
+            async move { dialer.login(wrap).await }
         })
         .await
     }
@@ -137,7 +141,7 @@ impl Server {
 
     async fn login(self: &Arc<Self>, wrap: Wrap) -> Result<Client> {
         let channel = self.dial(wrap).await?;
-        let (client, connection) = self.driver_config().connect_raw(channel, NoTls).await.pg("logging in")?;
+        let (client, connection) = self.driver_config().connect_raw(Lingering::new(channel), NoTls).await.pg("logging in")?;
         let task = Task(tokio::spawn(async move {
             // An error ends the session; whoever waits for an answer is told by the driver.
             connection.await.ok();
@@ -147,8 +151,8 @@ impl Server {
             SimpleQueryMessage::Row(row) => row.get(0).and_then(|v| v.parse().ok()),
             _ => None,
         });
-        let canceller = Canceller { token: client.cancel_token(), server: self.clone(), wrap };
-        Ok(Client { driver: client, canceller, version: version.unwrap_or(0), task })
+        let canceller = Canceller { token: client.cancel_token(), dialer: self.clone(), wrap, used: Arc::default() };
+        Ok(Client { driver: client, canceller, version: version.unwrap_or(0), task, lease: None })
     }
 
     fn driver_config(&self) -> tokio_postgres::Config {
@@ -172,6 +176,70 @@ fn another_wrap_may_help(e: &Error) -> bool {
     has("tls", "handshake") || has("sqlstate", "28000")
 }
 
+/// A server and the sessions that one connector has there.
+pub(super) struct Server {
+    pub dialer: Arc<Dialer>,
+    pool: Pool<Idle<Kind>>,
+    /// What is set aside for the run that this is lent to.
+    share: Option<Share>,
+}
+
+impl Deref for Server {
+    type Target = Dialer;
+    fn deref(&self) -> &Dialer {
+        &self.dialer
+    }
+}
+
+impl Server {
+    pub fn new(endpoint: Endpoint, ctx: Context) -> Arc<Self> {
+        let pool = Pool::new(endpoint.limits);
+        Arc::new(Self { dialer: Arc::new(Dialer { endpoint, ctx }), pool, share: None })
+    }
+
+    /// The right to one more session.
+    pub async fn lease(&self) -> Result<Lease> {
+        let lease = match &self.share {
+            Some(share) => self.pool.slot_of(share).await,
+            None => self.pool.slot().await,
+        };
+        lease.map_err(|e| e.with("server", self.address()))
+    }
+
+    pub fn pool(&self) -> PoolState {
+        self.pool.state()
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The same server for both ends of a run, with what was set aside for each, and for how many lanes that is.
+    pub async fn for_run(&self, ends: Ends, lanes: usize) -> Result<(Arc<Self>, Arc<Self>, usize)> {
+        let shares = self.pool.share(ends, SOURCE, DESTINATION, lanes).await.map_err(|e| e.with("server", self.address()))?;
+        let of = |share| Arc::new(Self { dialer: self.dialer.clone(), pool: self.pool.clone(), share });
+        Ok((of(shares.source), of(shares.destination), shares.lanes))
+    }
+}
+
+impl Server {
+    /// A session, logged in and set up: one that lies idle and still answers, else a new one.
+    pub async fn connect(&self) -> Result<Client> {
+        let mut lease = self.lease().await?;
+        while let Some(idle) = lease.reuse(Kind::Client).await {
+            if let Some(client) = idle.session::<Client>()
+                && let Some(client) = client.renewed().await
+            {
+                return Ok(Client { lease: Some(lease), ..client });
+            }
+            lease.doubt().await;
+        }
+        lease.room().await;
+        let client = self.dialer.connect().await?;
+        Ok(Client { lease: Some(lease), ..client })
+    }
+}
+
 /// A session. Dropping it closes the socket; see `cancel_on_drop` for work that is still running on the server.
 pub(super) struct Client {
     driver: tokio_postgres::Client,
@@ -179,6 +247,8 @@ pub(super) struct Client {
     /// `server_version_num`, as in 150018.
     pub version: u32,
     task: Task,
+    /// While it is in use.
+    lease: Option<Lease>,
 }
 
 impl Client {
@@ -187,11 +257,59 @@ impl Client {
         CancelGuard(Some(self.canceller.clone()))
     }
 
-    /// Ends the session in good order. Dropping it instead only closes the socket.
-    pub async fn close(self) {
+    /// The use is over: the session is as new for the next one, or ends in good order. Dropping it instead only closes the socket.
+    pub async fn close(mut self) {
+        match self.lease.take() {
+            Some(lease) if self.is_reset().await => lease.give_back(Idle::new(Kind::Client, self)).await,
+            _lease => self.hang_up().await,
+        }
+    }
+
+    /// The same where nobody can wait. It is bounded, and touches nothing that outlives it.
+    pub fn leave(self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.close());
+        }
+    }
+
+    /// The same for one in a transaction that wrote nothing.
+    pub fn leave_transaction(self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if matches!(tokio::time::timeout(PROBE, self.driver.batch_execute("ROLLBACK")).await, Ok(Ok(()))) {
+                self.close().await;
+            }
+        });
+    }
+
+    /// Leaves nothing of what was done in it. A session that something may still cancel is not used again.
+    async fn is_reset(&self) -> bool {
+        if self.canceller.used.load(Ordering::Acquire) || self.driver.is_closed() {
+            return false;
+        }
+        // There is no transaction here, unless something went wrong: then BEGIN warns, or fails.
+        let reset = format!("BEGIN; ROLLBACK; {RESET}");
+        let Ok(Ok(answers)) = tokio::time::timeout(PROBE, self.driver.simple_query(&reset)).await else { return false };
+        let last = answers.iter().rev().find_map(|m| if let SimpleQueryMessage::Row(row) = m { row.get(0) } else { None });
+        last == Some("f")
+    }
+
+    /// Sets an idle session up again; `None` when it does not answer any more.
+    async fn renewed(self) -> Option<Self> {
+        let set_up = tokio::time::timeout(PROBE, self.driver.simple_query(SESSION)).await;
+        matches!(set_up, Ok(Ok(_))).then_some(self)
+    }
+
+    async fn hang_up(self) {
         let Self { driver, mut task, .. } = self;
         drop(driver);
-        tokio::time::timeout(std::time::Duration::from_secs(2), &mut task.0).await.ok();
+        tokio::time::timeout(LINGER, &mut task.0).await.ok();
+    }
+}
+
+impl Session for Client {
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(self.hang_up())
     }
 }
 
@@ -219,18 +337,20 @@ impl Drop for Task {
 #[derive(Clone)]
 pub(super) struct Canceller {
     token: CancelToken,
-    server: Arc<Server>,
+    dialer: Arc<Dialer>,
     wrap: Wrap,
+    /// A request is on its way, and may come late.
+    used: Arc<AtomicBool>,
 }
 
 impl Canceller {
     pub async fn cancel(&self) -> Result<()> {
         let ask = async {
-            let channel = self.server.dial(self.wrap).await?;
+            let channel = self.dialer.dial(self.wrap).await?;
             self.token.cancel_query_raw(channel, NoTls).await.pg("cancelling")
         };
         let late = || Error::new(ErrorKind::Timeout, "the server did not take the cancel request");
-        tokio::time::timeout(self.server.endpoint.connect_timeout, ask).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(self.dialer.endpoint.connect_timeout, ask).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -246,7 +366,9 @@ impl CancelGuard {
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
-        let (Some(canceller), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else { return };
+        let Some(canceller) = self.0.take() else { return };
+        canceller.used.store(true, Ordering::Release);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         // A drop cannot wait. The request is bounded by the connect timeout and touches nothing that outlives it.
         runtime.spawn(async move { canceller.cancel().await.ok() });
     }

@@ -170,12 +170,20 @@ impl Cutter<'_> {
         if old.len() > parts.iter().filter(|p| known(p)).count() {
             return Err(lost("a partition that was read is gone"));
         }
-        let prover = self.prover().await?;
-        for part in parts.iter_mut().filter(|p| known(p)) {
+        let proved = self.take_up_known(parts, old).await;
+        // Whatever came of it, the planner goes on.
+        let over = self.client.batch_execute("ROLLBACK").await.pg("comparing what was read");
+        proved.and(over)
+    }
+
+    async fn take_up_known(&self, parts: &mut [Part], old: &Old) -> Result<()> {
+        let known = |p: &&mut Part| matches!(&p.scope, Scope::Part(_, name) if old.contains_key(name));
+        self.look().await?;
+        for part in parts.iter_mut().filter(known) {
             self.snapshot.horizon.reaches(part.state.horizon)?;
             match (part.must_prove, part.chunk) {
                 (true, None) => return Err(lost("a table that can only be read in one piece was read under another snapshot")),
-                (true, Some(_)) => prove(&prover, part).await?,
+                (true, Some(_)) => prove(self.client, part).await?,
                 (false, _) if part.state.next > part.state.from => {
                     part.catch_up = Some(unseen(part.state.horizon, &part.state.seen));
                     part.state.seen.clear();
@@ -187,15 +195,13 @@ impl Cutter<'_> {
             // A finished part with rows to catch up, or with new pages behind it, is not finished under the new snapshot.
             part.state.done = part.state.done && part.catch_up.is_none() && part.state.next >= part.state.to;
         }
-        prover.close().await;
         Ok(())
     }
 
-    async fn prover(&self) -> Result<Client> {
-        let client = self.server.connect().await?;
+    /// From here on the planner looks through the run's snapshot.
+    async fn look(&self) -> Result<()> {
         let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}", look_through(&self.snapshot.id));
-        client.batch_execute(&sql).await.pg("looking through the snapshot").map_err(gone)?;
-        Ok(client)
+        self.client.batch_execute(&sql).await.pg("looking through the snapshot").map_err(gone)
     }
 }
 

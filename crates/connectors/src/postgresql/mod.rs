@@ -15,6 +15,8 @@ mod encode_fit;
 mod encode_numeric;
 mod encode_text;
 mod errors;
+#[cfg(test)]
+mod live;
 mod merge;
 mod merge_keys;
 mod missing;
@@ -28,6 +30,7 @@ mod session_link;
 mod session_rows;
 mod session_stream;
 mod session_table;
+mod sessions;
 mod snapshot;
 mod source;
 mod sql;
@@ -40,7 +43,9 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Result, Role, Source, Spec, UrlForm};
+use linkspan_core::{
+    Checked, Connector, ConnectorType, Context, Destination, Ends, PoolState, Reserved, Result, Role, Source, Spec, UrlForm,
+};
 use serde_json::json;
 
 pub use crate::tls::SslMode;
@@ -71,12 +76,14 @@ pub fn connector_type() -> ConnectorType {
 pub(crate) struct Postgres {
     config: Arc<PostgresConfig>,
     server: Arc<Server>,
+    /// The same server for what writes; a run sets sessions aside for each end.
+    writer: Arc<Server>,
 }
 
 impl Postgres {
     fn open(config: PostgresConfig, ctx: Context) -> Result<Self> {
         let server = Server::new(config.endpoint()?, ctx);
-        Ok(Self { config: Arc::new(config), server })
+        Ok(Self { config: Arc::new(config), writer: server.clone(), server })
     }
 }
 
@@ -97,11 +104,24 @@ impl Connector for Postgres {
         })
     }
     fn destination(&self) -> Option<Arc<dyn Destination>> {
-        Some(Arc::new(PgDestination::new(self.server.clone(), self.config.swap)))
+        Some(Arc::new(PgDestination::new(self.writer.clone(), self.config.swap)))
     }
 
     fn source(&self) -> Option<Arc<dyn Source>> {
         Some(Arc::new(PostgresSource { server: self.server.clone(), config: self.config.clone() }))
+    }
+
+    fn pool(&self) -> Option<PoolState> {
+        Some(self.server.pool())
+    }
+
+    async fn reserve(&self, ends: Ends, lanes: usize) -> Result<Option<Reserved>> {
+        let (server, writer, lanes) = self.server.for_run(ends, lanes).await?;
+        Ok(Some(Reserved { connector: Arc::new(Self { config: self.config.clone(), server, writer }), lanes }))
+    }
+
+    async fn close(&self) {
+        self.server.close().await;
     }
 }
 

@@ -74,6 +74,15 @@ impl PgSession {
     }
 }
 
+impl Drop for PgSession {
+    fn drop(&mut self) {
+        // After its last commit the connection is as good as new; what is not committed goes with it.
+        if let Some(link) = self.link.take().filter(Link::is_idle) {
+            link.client.leave();
+        }
+    }
+}
+
 #[async_trait]
 impl Session for PgSession {
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {

@@ -45,6 +45,11 @@ impl Link {
         self.in_transaction
     }
 
+    /// Nothing is open on it that would have to be rolled back.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.in_transaction && self.copy.is_none()
+    }
+
     pub(super) async fn begin(&mut self) -> Result<()> {
         if !self.in_transaction {
             self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.pg("beginning a transaction")?;

@@ -93,7 +93,7 @@ pub(super) fn gone(e: Error) -> Error {
 /// A snapshot that other sessions can look through, for as long as this is alive.
 pub(super) struct Snapshot {
     /// Holds the transaction open. Statements on it must not fail: that would end the snapshot.
-    _holder: Client,
+    holder: Option<Client>,
     pub id: String,
     pub horizon: Horizon,
 }
@@ -105,7 +105,15 @@ impl Snapshot {
         let sql = "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.txid_current_snapshot()::text";
         let row = holder.query_one(sql, &[]).await.pg("taking a snapshot")?;
         let horizon = Horizon::parse(row.get(1))?;
-        Ok(Self { id: row.get(0), horizon, _holder: holder })
+        Ok(Self { id: row.get(0), horizon, holder: Some(holder) })
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if let Some(holder) = self.holder.take() {
+            holder.leave_transaction();
+        }
     }
 }
 

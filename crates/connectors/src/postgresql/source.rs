@@ -133,6 +133,14 @@ struct Run {
     snapshot: OnceCell<Arc<Snapshot>>,
 }
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.leave();
+        }
+    }
+}
+
 impl Run {
     fn server(&self) -> &Arc<Server> {
         &self.source.server

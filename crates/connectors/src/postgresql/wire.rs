@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use futures::future::BoxFuture;
 use linkspan_core::{BoxDuplex, Error, ErrorKind, Result, Secret};
 use postgres_protocol::{
     IsNull,
@@ -16,9 +17,11 @@ use postgres_protocol::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    connect::{SESSION, Server, Wrap},
+    connect::{Dialer, SESSION, Server, Wrap},
     errors::{Said, of_io},
+    sessions::{Kind, LINGER, Lease, PROBE, RESET},
 };
+use crate::pool::{Idle, Session};
 
 const INBOX: usize = 256 * 1024;
 
@@ -49,27 +52,56 @@ pub(super) struct Wire {
     inbox: Vec<u8>,
     start: usize,
     end: usize,
-    server: Arc<Server>,
+    dialer: Arc<Dialer>,
     wrap: Wrap,
     backend: (i32, i32),
     busy: bool,
+    /// The server said that a transaction is open.
+    in_transaction: bool,
     failed: Option<Said>,
+    /// While it is in use.
+    lease: Option<Lease>,
 }
 
 impl Wire {
-    pub async fn connect(server: &Arc<Server>) -> Result<Self> {
-        let owned = server.clone();
-        server
-            .attempt(move |wrap| {
-                let server = owned.clone();
-                async move { Self::login(server, wrap).await }
-            })
-            .await
+    /// A session for reading: one that lies idle and still answers, else a new one.
+    pub async fn connect(server: &Server) -> Result<Self> {
+        let mut lease = server.lease().await?;
+        while let Some(idle) = lease.reuse(Kind::Wire).await {
+            if let Some(wire) = idle.session::<Self>()
+                && let Some(mut wire) = wire.renewed().await
+            {
+                wire.lease = Some(lease);
+                return Ok(wire);
+            }
+            lease.doubt().await;
+        }
+        lease.room().await;
+        let dialer = server.dialer.clone();
+        let attempt = server.attempt(move |wrap| {
+            let dialer = dialer.clone();
+            async move { Self::login(dialer, wrap).await }
+        });
+        let mut wire = attempt.await?;
+        wire.lease = Some(lease);
+        Ok(wire)
     }
 
-    async fn login(server: Arc<Server>, wrap: Wrap) -> Result<Self> {
-        let channel = server.dial(wrap).await?;
-        let mut wire = Self { channel, inbox: vec![0; INBOX], start: 0, end: 0, server, wrap, backend: (0, 0), busy: false, failed: None };
+    async fn login(dialer: Arc<Dialer>, wrap: Wrap) -> Result<Self> {
+        let channel = dialer.dial(wrap).await?;
+        let mut wire = Self {
+            channel,
+            inbox: vec![0; INBOX],
+            start: 0,
+            end: 0,
+            dialer,
+            wrap,
+            backend: (0, 0),
+            busy: false,
+            in_transaction: false,
+            failed: None,
+            lease: None,
+        };
         wire.start_up().await?;
         wire.authenticate().await?;
         wire.query(SESSION).await?;
@@ -77,7 +109,7 @@ impl Wire {
     }
 
     async fn start_up(&mut self) -> Result<()> {
-        let e = self.server.endpoint.clone();
+        let e = self.dialer.endpoint.clone();
         let mut parameters = vec![
             ("user", e.user.as_str()),
             ("database", e.database.as_str()),
@@ -121,7 +153,7 @@ impl Wire {
             }
             5 => {
                 let salt: [u8; 4] = rest.try_into().map_err(|_| garbled())?;
-                let hash = md5_hash(self.server.endpoint.user.as_bytes(), self.password()?.expose().as_bytes(), salt);
+                let hash = md5_hash(self.dialer.endpoint.user.as_bytes(), self.password()?.expose().as_bytes(), salt);
                 self.send(|buf| frontend::password_message(hash.as_bytes(), buf)).await
             }
             10 => {
@@ -143,7 +175,7 @@ impl Wire {
     }
 
     fn password(&self) -> Result<Secret> {
-        self.server.endpoint.password.clone().ok_or_else(|| {
+        self.dialer.endpoint.password.clone().ok_or_else(|| {
             Error::new(ErrorKind::AuthFailed, "the server asks for a password")
                 .with("doing", "logging in")
                 .fix("add the password to the config")
@@ -164,6 +196,7 @@ impl Wire {
             }
             self.start = b;
             if tag == b'Z' {
+                self.in_transaction = self.inbox[a..b] != *b"I";
                 return self.ready("running a statement").map(|()| rows);
             }
         }
@@ -207,6 +240,7 @@ impl Wire {
                 }
                 self.start = b;
                 if tag == b'Z' {
+                    self.in_transaction = self.inbox[a..b] != *b"I";
                     return self.ready("reading rows").map(|()| Pumped::Done);
                 }
             }
@@ -214,16 +248,57 @@ impl Wire {
         }
     }
 
-    /// Ends the session in good order.
+    /// The use is over: the session is as new for the next one, or ends in good order. Dropping it instead only closes the socket.
     pub async fn close(mut self) {
-        if !self.busy {
-            let end = |buf: &mut BytesMut| {
-                frontend::terminate(buf);
-                Ok(())
-            };
+        let lease = self.lease.take();
+        if let Some(lease) = lease
+            && self.is_reset().await
+        {
+            // What lies idle needs no memory.
+            (self.inbox, self.start, self.end) = (Vec::new(), 0, 0);
+            return lease.give_back(Idle::new(Kind::Wire, self)).await;
+        }
+        self.hang_up().await;
+    }
+
+    async fn is_reset(&mut self) -> bool {
+        if self.busy || self.start < self.end {
+            return false;
+        }
+        let first = if self.in_transaction { "ROLLBACK; " } else { "" };
+        let reset = tokio::time::timeout(PROBE, self.query(&format!("{first}{RESET}"))).await;
+        // The last column of the last row says whether something was kept.
+        matches!(reset, Ok(Ok(rows)) if rows.last().and_then(|row| row.last()).and_then(Option::as_deref) == Some("f"))
+    }
+
+    /// Sets an idle session up again; `None` when it does not answer any more.
+    async fn renewed(mut self) -> Option<Self> {
+        self.inbox = vec![0; INBOX];
+        let set_up = tokio::time::timeout(PROBE, self.query(SESSION)).await;
+        if !matches!(set_up, Ok(Ok(_))) {
+            // There is nothing to cancel.
+            self.busy = false;
+            return None;
+        }
+        Some(self)
+    }
+
+    /// Ends the session in good order; at the end the server has hung up.
+    async fn hang_up(mut self) {
+        if self.busy {
+            return;
+        }
+        let end = |buf: &mut BytesMut| {
+            frontend::terminate(buf);
+            Ok(())
+        };
+        let hung_up = async {
             self.send(end).await.ok();
             self.channel.shutdown().await.ok();
-        }
+            let mut rest = [0; 1024];
+            while self.channel.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+        };
+        tokio::time::timeout(LINGER, hung_up).await.ok();
     }
 
     fn ready(&mut self, doing: &'static str) -> Result<()> {
@@ -288,18 +363,27 @@ impl Wire {
     }
 }
 
+impl Session for Wire {
+    fn end(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(self.hang_up())
+    }
+}
+
 impl Drop for Wire {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.busy {
             return;
         }
-        let (server, wrap, (process, key)) = (self.server.clone(), self.wrap, self.backend);
+        let (dialer, wrap, (process, key)) = (self.dialer.clone(), self.wrap, self.backend);
+        // What it did runs on until the server has heard of this.
+        let lease = self.lease.take();
         // A drop cannot wait. The request is bounded by the connect timeout and touches nothing that outlives it.
         runtime.spawn(async move {
-            let within = server.endpoint.connect_timeout;
+            let _lease = lease;
+            let within = dialer.endpoint.connect_timeout;
             let ask = async {
-                let mut channel = server.dial(wrap).await?;
+                let mut channel = dialer.dial(wrap).await?;
                 let mut buf = BytesMut::new();
                 frontend::cancel_request(process, key, &mut buf);
                 channel.write_all(&buf).await.map_err(|e| of_io(&e, "cancelling"))?;

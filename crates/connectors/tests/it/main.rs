@@ -14,6 +14,7 @@ mod mysql_server;
 mod mysql_source;
 mod mysql_types;
 mod mysql_values;
+mod pools;
 mod postgresql_destination;
 mod postgresql_incremental;
 mod postgresql_lattice;

@@ -91,3 +91,32 @@ fn other_names_of_fields_and_types_are_no_change() {
     let shown = place.run(&["connectors", "show", "my", "--output", "json"]).succeeds().json();
     assert_eq!(shown["config"]["user"], "u");
 }
+
+#[test]
+fn the_limits_of_a_connection_s_runs_are_kept_and_can_be_changed() {
+    let place = Place::new();
+    let file = |limits: &str| {
+        format!(
+            "connectors:\n  gen: {{type: faker, config: {{customers: 5}}}}\n  shop: {{url: 'sqlite:./shop.db'}}\n\
+             connections:\n  flow: {{from: gen, to: shop, streams: [customers]{limits}}}\n"
+        )
+    };
+    let apply = |limits: &str| {
+        place.write("p.yaml", file(limits));
+        place.run(&["apply", "-f", "p.yaml", "--output", "json"]).succeeds().json()
+    };
+    let shown = || place.run(&["connections", "show", "flow", "--output", "json"]).succeeds().json();
+    assert_eq!(apply(", concurrency: 3, memory: 32")["created"], 3);
+    assert_eq!((&shown()["concurrency"], &shown()["memory"]), (&3.into(), &32.into()));
+    assert_eq!(apply(", concurrency: 3, memory: 32")["unchanged"], 3);
+    assert_eq!(apply(", concurrency: 4")["updated"], 1);
+    assert_eq!((&shown()["concurrency"], shown().get("memory")), (&4.into(), None));
+    place.run(&["connections", "update", "flow", "--memory", "16"]).succeeds();
+    assert_eq!((&shown()["concurrency"], &shown()["memory"]), (&4.into(), &16.into()));
+    let run = place.run(&["connections", "run", "flow", "--output", "json"]).succeeds().json();
+    assert_eq!(run["status"], "completed", "{run}");
+    for wrong in ["--concurrency=0", "--concurrency=1025", "--memory=0", "--memory=1048577"] {
+        place.run(&["connections", "update", "flow", wrong]).refuses(2, &["1 to 10"]);
+    }
+    assert_eq!((&shown()["concurrency"], &shown()["memory"]), (&4.into(), &16.into()));
+}

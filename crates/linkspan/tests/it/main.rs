@@ -20,6 +20,7 @@ mod manifests;
 mod mysql;
 #[path = "../../../connectors/tests/it/mysql_server.rs"]
 mod mysql_server;
+mod pools;
 mod program;
 mod project;
 mod registry;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use linkspan_app::{Access, Nothing, Operation, Reply};
-use linkspan_server::{Drained, Listener};
+use linkspan_server::{Drained, Listener, Most};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::oneshot,
     task::JoinHandle,
 };
@@ -22,7 +22,10 @@ struct Server {
 
 impl Server {
     async fn start(desk: Desk, drain: Duration) -> Self {
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Self::limited(desk, drain, Most::default()).await
+    }
+    async fn limited(desk: Desk, drain: Duration, most: Most) -> Self {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().at_most(most);
         let (address, (stop, stopped)) = (listener.address, oneshot::channel());
         let router = desk.router.clone();
         let ended = tokio::spawn(listener.serve(router, async { stopped.await.unwrap_or(()) }, drain));
@@ -37,6 +40,18 @@ impl Server {
     async fn answer(&self, bytes: &[u8]) -> String {
         let mut text = String::new();
         self.say(bytes).await.read_to_string(&mut text).await.ok();
+        text
+    }
+    /// The same from another address of this machine.
+    async fn connect_from(&self, last: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(std::net::SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+    async fn asked_from(&self, last: u8, bytes: &[u8]) -> String {
+        let (mut stream, mut text) = (self.connect_from(last).await, String::new());
+        stream.write_all(bytes).await.ok();
+        stream.read_to_string(&mut text).await.ok();
         text
     }
     async fn stop(mut self) -> Drained {
@@ -136,5 +151,66 @@ async fn who_trickles_a_head_is_hung_up_on_and_holds_nobody_up() {
         assert!(text.is_empty() || text.starts_with("HTTP/1.1 408 "), "{text}");
     }
     assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+    assert_eq!(server.stop().await, Drained::Whole);
+}
+
+const HEALTH: &[u8] = b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn one_address_cannot_take_the_connections_of_the_others() {
+    let server = Server::limited(Desk::new().await, Duration::from_secs(5), Most { in_all: 6, per_address: 4 }).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        slow.push(server.connect_from(1).await);
+    }
+    let said = server.asked_from(1, HEALTH).await;
+    assert!(said.starts_with("HTTP/1.1 429 ") && said.contains("retry-after: 5") && said.contains("suggested_fix"), "{said}");
+    assert!(server.asked_from(2, HEALTH).await.starts_with("HTTP/1.1 200 "), "another address is served");
+    let more = [server.connect_from(2).await, server.connect_from(3).await];
+    let said = server.asked_from(4, HEALTH).await;
+    assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("no room"), "{said}");
+    drop((slow.pop(), more));
+    // The server hears of it in its own time.
+    while !server.asked_from(1, HEALTH).await.starts_with("HTTP/1.1 200 ") {}
+    let bearer = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n", crate::desk::ADMIN);
+    let metrics = server.asked_from(2, bearer.as_bytes()).await;
+    for limit in ["all", "address"] {
+        let line = format!("linkspan_http_connections_refused_total{{limit=\"{limit}\"}} ");
+        assert!(metrics.lines().any(|l| l.strip_prefix(&line).is_some_and(|n| n.parse::<u64>().unwrap() > 0)), "{metrics}");
+    }
+    assert!(metrics.contains("linkspan_http_connections 4"), "{metrics}");
+    drop(slow);
+    assert_eq!(server.stop().await, Drained::Whole);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_speakers_of_one_address_give_their_places_back_in_time() {
+    let server = Server::limited(Desk::new().await, Duration::from_secs(5), Most { in_all: 100, per_address: 50 }).await;
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        slow.push(server.say(b"GET /v1/health HTTP/1.1\r\nx-slow: ").await);
+    }
+    assert!(server.asked_from(1, HEALTH).await.starts_with("HTTP/1.1 429 "));
+    let began = tokio::time::Instant::now();
+    for mut stream in slow {
+        stream.read_to_string(&mut String::new()).await.ok();
+    }
+    assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+    while !server.asked_from(1, HEALTH).await.starts_with("HTTP/1.1 200 ") {}
+    assert_eq!(server.stop().await, Drained::Whole);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_take_the_answer_is_hung_up_on() {
+    let large =
+        Operation::get("large", "/large", Access::Anonymous, "Much.").call(async |_, _, _: Nothing| Ok(Reply::ok("x".repeat(32 << 20))));
+    let server = Server::limited(Desk::with(vec![large]).await, Duration::from_secs(3600), Most { in_all: 1, per_address: 1 }).await;
+    let _greedy = server.say(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let began = tokio::time::Instant::now();
+    while !server.asked_from(1, b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 404 ") {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(59)..Duration::from_secs(75)).contains(&waited), "{waited:?}");
     assert_eq!(server.stop().await, Drained::Whole);
 }

@@ -250,7 +250,8 @@ impl<H: SourceHarness> Bench<H> {
         if let Err(e) = ended.expect("no panic") {
             assert_eq!(e.kind(), ErrorKind::Canceled, "{e:?}");
         }
-        drop(lanes);
+        // What a source keeps open for its next use goes with it.
+        drop((lanes, source));
         self.no_connection_left().await;
     }
     async fn no_connection_left(&self) {
