@@ -4,12 +4,14 @@
 
 mod again;
 mod airbyte;
+mod airbyte_destination;
 mod alive;
 mod api;
 mod apply;
 mod basics;
 mod client;
 mod guests;
+mod guests_taking;
 mod hub;
 mod killing;
 mod kills;
