@@ -22,6 +22,7 @@ mod mysql;
 mod mysql_server;
 mod program;
 mod project;
+mod pypi;
 mod registry;
 mod repair;
 mod secrets;
