@@ -19,7 +19,8 @@ fn types() -> Vec<ConnectorType> {
     let mut all = linkspan_connectors::all();
     all.extend(linkspan_lake_files::all());
     all.extend(linkspan_airbyte::connector::all());
-    all.push(linkspan_airbyte::guest::exec_type(linkspan_airbyte::guest::Programs::Allowed));
+    let (programs, containers) = (linkspan_airbyte::guest::Programs::Allowed, linkspan_airbyte::guest::Containers::none());
+    all.push(linkspan_airbyte::guest::exec_type(programs, containers, linkspan_connectors::jsonl::json_lines));
     all
 }
 

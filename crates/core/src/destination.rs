@@ -252,6 +252,12 @@ pub struct Publish {
 /// The unit of atomicity: all streams of one lane. Dropped without `commit` it leaves nothing visible.
 #[async_trait]
 pub trait Session: Send {
+    /// A replace whose rows may come more than once: those that share the stream's key are one row, the last that came. Called before
+    /// the stream's `schema`, any number of times. A session that cannot do so refuses.
+    async fn fold(&mut self, stream: &StreamName) -> Result<()> {
+        Err(crate::Error::new(crate::ErrorKind::Unsupported, "this destination cannot keep one row per key while it replaces a table")
+            .with("stream", stream))
+    }
     /// The shape of the rows that follow; staged until commit. Called once per stream before its first rows, and at each change.
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()>;
     /// Takes rows in and drops the batch's lease once they are flushed, encoded or spilled: a session never holds leases until commit.

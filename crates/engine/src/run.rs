@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use linkspan_core::{
-    ConnectionId, Context, Destination, Error, Gate, Memory, Selected, Source, StreamName, Swap, Target, WriteMode, WriteStats,
+    ConnectionId, Context, Destination, Error, Gate, Memory, Repeats, Selected, Source, StreamName, Swap, Target, WriteMode, WriteStats,
 };
 use serde::Serialize;
 
@@ -29,6 +29,13 @@ pub struct Assignment {
     pub write: WriteMode,
     pub key: Vec<String>,
     pub swap: Swap,
+}
+
+impl Assignment {
+    /// A replace that keeps one row per key.
+    pub(crate) fn folds(&self) -> bool {
+        self.write == WriteMode::Replace && self.selected.repeats == Repeats::Folded && !self.key.is_empty()
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -87,6 +87,9 @@ pub enum Verb {
     /// Run a connector type as a program that speaks the Airbyte protocol: one message a line.
     #[command(subcommand, after_help = crate::airbyte::EXAMPLES)]
     Airbyte(crate::airbyte::Airbyte),
+    /// Run a destination type as a Singer target: a tap's messages on stdin, states on stdout once they are durable.
+    #[command(after_help = crate::airbyte::TARGET_EXAMPLES)]
+    SingerTarget(crate::airbyte::SingerTarget),
     /// About project files.
     #[command(subcommand)]
     Project(Project),

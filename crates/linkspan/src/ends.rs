@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use linkspan_airbyte::guest::Programs;
+use linkspan_airbyte::guest::{CONTAINERS, Containers, Programs};
 use linkspan_app::{
     DEFAULT_PROJECT,
     manifests::kept_type,
@@ -32,7 +32,8 @@ fn registry_with(programs: Programs) -> Registry {
     let mut all = linkspan_connectors::all();
     all.extend(linkspan_lake_files::all());
     all.extend(linkspan_airbyte::connector::all());
-    all.push(linkspan_airbyte::guest::exec_type(programs));
+    let containers = Containers::of(std::env::var(CONTAINERS).ok());
+    all.push(linkspan_airbyte::guest::exec_type(programs, containers, linkspan_connectors::jsonl::json_lines));
     Registry::of(all)
 }
 

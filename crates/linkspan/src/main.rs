@@ -155,7 +155,8 @@ fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
             terminal.out(String::from_utf8_lossy(&script).trim_end());
         }
         Verb::Manifest(verb) => return runtime()?.block_on(manifest::run(verb, context(Policy::Open)?)),
-        Verb::Airbyte(verb) => return runtime()?.block_on(airbyte::run(verb, context(Policy::Open)?)),
+        Verb::Airbyte(verb) => return runtime()?.block_on(airbyte::run(verb, context(Policy::Open)?, terminal.clone())),
+        Verb::SingerTarget(asked) => return runtime()?.block_on(airbyte::singer_target(asked, context(Policy::Open)?, terminal.clone())),
         Verb::Connectors(verb) => runtime()?.block_on(connectors::run(&verb, below, &cli.common, context(Policy::Open)?, terminal))?,
         Verb::Apply(args) => runtime()?.block_on(apply::run(&args, below, &cli.common, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),

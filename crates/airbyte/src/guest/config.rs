@@ -2,21 +2,33 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{Error, ErrorKind, Result, WriteMode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::language::Language;
+use super::{container, language::Language};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExecConfig {
     /// The program and its first arguments. It is started without a shell.
+    #[serde(default)]
     pub(super) command: Vec<String>,
+    /// A container image instead of a command, where LINKSPAN_CONTAINERS names the client that runs it.
+    pub(super) image: Option<String>,
     /// What the program speaks.
     #[serde(default)]
     pub(super) speaks: Language,
+    /// What the program is, for its check: connections know it by the end at which it stands.
+    #[serde(default)]
+    pub(super) is: Part,
+    /// A destination: how rows may be written to it. Left out: an Airbyte destination is asked for what it supports, a Singer target
+    /// appends and merges.
+    #[serde(default)]
+    pub(super) writes: Vec<WriteMode>,
+    /// Where the rows of a replace wait until all of them are there; the folder for temporary files when left out.
+    pub(super) spool_folder: Option<PathBuf>,
     /// The program's own config, as its spec describes it. Never shown.
     #[serde(default)]
     #[schemars(extend("x-secret" = true))]
@@ -35,6 +47,15 @@ pub(super) struct ExecConfig {
     pub(super) line_mb: u32,
 }
 
+/// The end of a connection at which a program stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Part {
+    #[default]
+    Source,
+    Destination,
+}
+
 impl ExecConfig {
     fn silence() -> u64 {
         3_600
@@ -43,7 +64,14 @@ impl ExecConfig {
         64
     }
     pub(super) fn check(&self) -> Result<()> {
-        if self.command.first().is_none_or(String::is_empty) {
+        if let Some(image) = &self.image {
+            container::check(image)?;
+            if !self.command.is_empty() {
+                return Err(Error::new(ErrorKind::ConfigInvalid, "the program is given twice")
+                    .with("field", "image")
+                    .fix("give `command` or `image`"));
+            }
+        } else if self.command.first().is_none_or(String::is_empty) {
             return Err(Error::new(ErrorKind::ConfigInvalid, "there is no program to start")
                 .with("field", "command")
                 .fix("write it as a list: `command: [/opt/venv/bin/source-faker]`"));
@@ -77,7 +105,7 @@ pub(super) fn of_url(url: &str) -> Result<Value> {
             Some(("config", path)) => config["config_file"] = path.into(),
             Some(("speaks", language @ ("airbyte" | "singer"))) => config["speaks"] = language.into(),
             _ => {
-                return Err(Error::new(ErrorKind::ConfigInvalid, "an exec: URL has only `config` and `speaks`")
+                return Err(Error::new(ErrorKind::ConfigInvalid, "an exec: URL has only `config`, `speaks` and `is`")
                     .fix("exec:/path/to/program?config=./config.json, with `&speaks=singer` for a tap; what else there is to say fits into a project file"));
             }
         }

@@ -18,6 +18,8 @@ pub(super) enum Said {
     /// Something that cannot be taken.
     Refused(&'static str),
     Catalog(Vec<Value>),
+    /// The sync modes that it supports as a destination.
+    Spec(Vec<String>),
     /// Why the connection does not work; `None` when it does.
     Status(Option<String>),
     Failed(Failed),
@@ -66,6 +68,7 @@ struct Line {
     record: Option<Record>,
     state: Option<Value>,
     catalog: Option<Catalog>,
+    spec: Option<Spec>,
     #[serde(rename = "connectionStatus")]
     status: Option<Status>,
     trace: Option<Trace>,
@@ -82,6 +85,11 @@ struct Record {
 #[derive(Deserialize)]
 struct Catalog {
     streams: Vec<Value>,
+}
+#[derive(Deserialize)]
+struct Spec {
+    #[serde(default)]
+    supported_destination_sync_modes: Option<Vec<String>>,
 }
 #[derive(Deserialize)]
 struct Status {
@@ -129,6 +137,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Said> {
     match line.kind.as_str() {
         "RECORD" => line.record.map(|r| Said::Record { stream: Descriptor { name: r.stream, namespace: r.namespace }, data: r.data }),
         "STATE" => line.state.map(|body| Said::State(as_file(body))),
+        "SPEC" => line.spec.map(|s| Said::Spec(s.supported_destination_sync_modes.unwrap_or_default())),
         "CATALOG" => line.catalog.map(|c| Said::Catalog(c.streams)),
         "CONNECTION_STATUS" => line.status.map(|s| Said::Status((s.status != "SUCCEEDED").then(|| s.message.unwrap_or_default()))),
         "TRACE" => line.trace.and_then(traced),

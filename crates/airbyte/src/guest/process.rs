@@ -16,9 +16,11 @@ use memchr::memchr;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
 };
+
+use super::container::Container;
 
 /// How long a program may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -42,6 +44,9 @@ const INHERITED: [&str; 12] = [
     "HTTPS_PROXY",
 ];
 
+/// What a container client needs besides, to find what runs its containers.
+const INHERITED_BY_CLIENTS: [&str; 5] = ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST", "XDG_RUNTIME_DIR"];
+
 /// A folder that only this user can look into; removed when dropped.
 pub(super) struct Folder(PathBuf);
 
@@ -51,6 +56,9 @@ impl Folder {
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|e| linkspan_core::file_error("a folder for the program's files cannot be made", &path, e))?;
         Ok(Self(path))
+    }
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
     /// Writes a file that only this user can read.
     pub(super) fn file(&self, name: &str, text: &str) -> Result<PathBuf> {
@@ -93,12 +101,22 @@ impl Mask {
 
 /// What is started, and within which limits.
 pub(super) struct Start<'a> {
+    /// The container that the command runs, if it runs one.
+    pub container: Option<Container>,
     pub command: &'a [String],
     pub arguments: &'a [String],
     pub env: &'a BTreeMap<String, String>,
     pub mask: Mask,
     pub silence: Duration,
     pub line_bytes: usize,
+    pub input: Input,
+}
+
+/// Whether the program is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Nothing,
+    Messages,
 }
 
 pub(super) struct Process {
@@ -111,6 +129,7 @@ pub(super) struct Process {
     silence: Duration,
     line_bytes: usize,
     line: Vec<u8>,
+    container: Option<Container>,
     _folder: Folder,
 }
 
@@ -119,9 +138,14 @@ impl Process {
         let [program, first @ ..] = start.command else { return Err(Error::new(ErrorKind::ConfigInvalid, "there is no program to start")) };
         let mut command = Command::new(program);
         command.args(first).args(start.arguments).env_clear().process_group(0).kill_on_drop(true);
-        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)))).envs(start.env);
+        let for_client: &[&str] = if start.container.is_some() { &INHERITED_BY_CLIENTS } else { &[] };
+        let inherited = INHERITED.iter().chain(for_client);
+        command.envs(inherited.filter_map(|name| Some((name, std::env::var_os(name)?)))).envs(start.env);
         command.env("PYTHONUNBUFFERED", "1");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(if start.input == Input::Messages { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| {
             let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::ConfigInvalid };
             Error::new(kind, "the program cannot be started")
@@ -145,8 +169,14 @@ impl Process {
             silence: start.silence,
             line_bytes: start.line_bytes,
             line: Vec::new(),
+            container: start.container,
             _folder: folder,
         })
+    }
+
+    /// Where messages are written to it; `None` where it takes none, and the second time.
+    pub(super) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// The next line, without its end; `None` when there are no more.
@@ -171,6 +201,9 @@ impl Process {
         // What it started and left behind goes with it.
         self.signal(Signal::KILL);
         self.group = None;
+        if ended.as_ref().is_ok_and(std::result::Result::is_ok) {
+            self.container = None;
+        }
         let _ = tokio::time::timeout(Duration::from_millis(500), &mut self.logging).await;
         match ended {
             Ok(status) => status.map_err(|e| Error::new(ErrorKind::Internal, "the program's end cannot be awaited").because(e)),
@@ -216,6 +249,9 @@ impl Drop for Process {
     /// Whoever drops it without asking wants it gone now, with all that it started.
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+        if let Some(container) = &self.container {
+            container.remove();
+        }
         self.logging.abort();
     }
 }

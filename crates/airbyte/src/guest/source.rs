@@ -1,25 +1,31 @@
 //! An open guest: nothing is started before somebody asks.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use linkspan_core::{Checked, Connector, Context, Error, ErrorKind, Lane, Position, ReadMode, Result, Scope, Selected, Source, Stream};
+use linkspan_core::{
+    Checked, Connector, Context, Destination, Error, ErrorKind, Lane, Load, Position, ReadMode, Result, Scope, Selected, Source, Stream,
+    WriteMode,
+};
 use serde_json::{Map, Value};
-use tokio::sync::OnceCell;
+use tokio::{process::ChildStdin, sync::OnceCell};
 
 use super::{
-    config::ExecConfig,
+    config::{ExecConfig, Part},
+    container::{Container, Containers},
     lane::{self, GuestLane, Program, Told},
     language::Language,
     lines::Said,
-    process::{Folder, Mask, Process, Start, write_private},
+    process::{Folder, Input, Mask, Process, Start, write_private},
     singer,
+    writing::Into,
 };
+use crate::program::Encode;
 
 /// A program of somebody else with its config. A clone is the same guest.
 #[derive(Clone)]
@@ -28,17 +34,74 @@ pub(super) struct Guest(Arc<Inner>);
 struct Inner {
     config: ExecConfig,
     context: Context,
+    /// How rows are made text for a destination.
+    encode: Encode,
+    containers: Containers,
     /// What the program made of its config; until then what was given.
     changed: Mutex<Option<Map<String, Value>>>,
     described: OnceCell<Vec<Value>>,
+    /// The sync modes that it says it supports as a destination.
+    supported: OnceCell<Vec<String>>,
 }
 
 impl Guest {
-    pub(super) fn new(config: ExecConfig, context: Context) -> Self {
-        Self(Arc::new(Inner { config, context, changed: Mutex::default(), described: OnceCell::new() }))
+    pub(super) fn new(config: ExecConfig, context: Context, encode: Encode, containers: Containers) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            context,
+            encode,
+            containers,
+            changed: Mutex::default(),
+            described: OnceCell::new(),
+            supported: OnceCell::new(),
+        }))
     }
 
-    fn language(&self) -> Language {
+    pub(super) fn now(&self) -> jiff::Timestamp {
+        self.0.context.clock.now()
+    }
+    pub(super) fn spool_folder(&self) -> PathBuf {
+        self.0.config.spool_folder.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
+    /// How rows can be written. Which of them an Airbyte destination supports only its spec knows; it is asked before anything is written.
+    pub(super) fn modes(&self) -> Vec<WriteMode> {
+        if !self.0.config.writes.is_empty() {
+            return self.0.config.writes.clone();
+        }
+        match self.language() {
+            Language::Airbyte => vec![WriteMode::Append, WriteMode::Replace, WriteMode::Merge],
+            // Not every target empties a table when a new version of it is activated.
+            Language::Singer => vec![WriteMode::Append, WriteMode::Merge],
+        }
+    }
+
+    async fn supported(&self) -> Result<&[String]> {
+        let ask = || self.ask("spec", |said| if let Said::Spec(modes) = said { Some(modes) } else { None });
+        Ok(self.0.supported.get_or_try_init(ask).await?)
+    }
+
+    /// Refuses what the program does not support.
+    pub(super) async fn can_write(&self, load: &Load) -> Result<()> {
+        if self.language() == Language::Singer {
+            return Ok(());
+        }
+        let supported = self.supported().await?;
+        for stream in &load.streams {
+            let mode = crate::program::mode_word(stream.write);
+            if !supported.iter().any(|known| known == mode) {
+                return Err(Error::new(ErrorKind::Unsupported, format!("the program does not support {mode}"))
+                    .with("stream", &stream.stream)
+                    .fix(format!(
+                        "it supports: {}",
+                        if supported.is_empty() { "nothing (it is no destination)".into() } else { supported.join(", ") }
+                    )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn language(&self) -> Language {
         self.0.config.speaks
     }
 
@@ -67,20 +130,38 @@ impl Guest {
 
     /// Starts the program with a verb and what belongs to it.
     pub(super) fn start(&self, verb: &str, files: &[(&str, String)]) -> Result<Process> {
+        self.started(verb, files, Input::Nothing)
+    }
+
+    /// Starts it to be written to.
+    pub(super) fn start_taking(&self, verb: &str, files: &[(&str, String)]) -> Result<(Process, ChildStdin)> {
+        let mut process = self.started(verb, files, Input::Messages)?;
+        let stdin = process.take_stdin().ok_or_else(|| Error::new(ErrorKind::Internal, "the program has no input"))?;
+        Ok((process, stdin))
+    }
+
+    fn started(&self, verb: &str, files: &[(&str, String)], input: Input) -> Result<Process> {
         let folder = Folder::make()?;
         let given = self.given()?;
         let mut secrets = Vec::new();
         given.values().for_each(|value| texts(value, &mut secrets));
         secrets.extend(self.0.config.env.values().cloned());
         let mut arguments: Vec<String> = self.language().verb(verb).into_iter().collect();
-        let config = ("config", Value::Object(given).to_string());
-        for (name, text) in std::iter::once(&config).chain(files) {
+        let config = (verb != "spec").then(|| ("config", Value::Object(given).to_string()));
+        for (name, text) in config.iter().chain(files) {
             let path = folder.file(&format!("{name}.json"), text)?;
             arguments.extend([format!("--{name}"), path.display().to_string()]);
         }
-        let ExecConfig { command, env, .. } = &self.0.config;
+        let ExecConfig { command, image, env, .. } = &self.0.config;
+        let container = image.as_ref().map(|_| self.0.containers.client().map(Container::new)).transpose()?;
+        let user = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let of_image = container.as_ref().zip(image.as_ref()).map(|(c, image)| c.command(image, folder.path(), env, user));
+        let command = of_image.as_ref().unwrap_or(command);
         let (silence, line_bytes) = (self.0.config.silence_time(), self.0.config.line_bytes());
-        Process::start(Start { command, arguments: &arguments, env, mask: Mask::of(secrets), silence, line_bytes }, folder)
+        Process::start(
+            Start { container, command, arguments: &arguments, env, mask: Mask::of(secrets), silence, line_bytes, input },
+            folder,
+        )
     }
 
     /// Runs a verb whose answer is one message, and takes it.
@@ -123,6 +204,15 @@ impl Guest {
             return Err(process.failed(status));
         }
         singer::streams(&document).map_err(|e| process.told(e))
+    }
+
+    /// A target has no check either: that it starts with its config, and takes nothing, is all it can show.
+    async fn take_nothing(&self) -> Result<()> {
+        let (mut process, stdin) = self.start_taking("write", &[])?;
+        drop(stdin);
+        while process.line().await?.is_some() {}
+        let status = process.end().await?;
+        if status.success() { Ok(()) } else { Err(process.failed(status)) }
     }
 
     async fn described(&self) -> Result<&[Value]> {
@@ -190,9 +280,15 @@ impl Connector for Guest {
     async fn check(&self) -> Result<Checked> {
         let began = Instant::now();
         let checked = |streams| Checked { streams, latency: began.elapsed().max(Duration::from_micros(1)), ..Checked::default() };
-        if self.language() == Language::Singer {
+        match (self.language(), self.0.config.is) {
             // A tap has no check of its own: that it can discover is all it can show.
-            return Ok(checked(Some(self.tap_streams().await?.len())));
+            (Language::Singer, Part::Source) => return Ok(checked(Some(self.tap_streams().await?.len()))),
+            (Language::Singer, Part::Destination) => return self.take_nothing().await.map(|()| checked(None)),
+            (Language::Airbyte, Part::Destination) if self.supported().await?.is_empty() => {
+                return Err(Error::new(ErrorKind::ConfigInvalid, "the program says of itself that it is no destination")
+                    .fix("leave out `is: destination`, or name another program"));
+            }
+            (Language::Airbyte, _) => {}
         }
         let mask = Mask::of({
             let mut found = Vec::new();
@@ -207,6 +303,9 @@ impl Connector for Guest {
     }
     fn source(&self) -> Option<Arc<dyn Source>> {
         Some(Arc::new(self.clone()))
+    }
+    fn destination(&self) -> Option<Arc<dyn Destination>> {
+        Some(Arc::new(Into { guest: self.clone(), encode: self.0.encode }))
     }
 }
 

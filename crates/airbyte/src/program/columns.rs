@@ -13,7 +13,7 @@ use super::feed;
 const DOUBLE_DIGITS: u8 = 15;
 
 /// One stream of a CATALOG message.
-pub(super) fn entry(stream: &Stream) -> Value {
+pub(crate) fn entry(stream: &Stream) -> Value {
     let properties = stream.schema.fields().iter().filter(|f| !is_feed_column(f.name()));
     let mut properties: Map<String, Value> = properties.map(|f| (f.name().clone(), schema_of(f))).collect();
     if stream.cursor == Cursor::SourceDefined || feed::is_feed(&stream.schema) {

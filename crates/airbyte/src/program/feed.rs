@@ -9,12 +9,12 @@ use linkspan_core::{Error, ErrorKind, OP_COLUMN, Result, UNSET_COLUMN, is_feed_c
 /// When the row was deleted; absent while it is there.
 pub(super) const DELETED_AT: &str = "_ab_cdc_deleted_at";
 
-pub(super) fn is_feed(schema: &Schema) -> bool {
+pub(crate) fn is_feed(schema: &Schema) -> bool {
     schema.field_with_name(OP_COLUMN).is_ok()
 }
 
 /// The rows without the feed's own columns. `now` is what a deletion is dated with.
-pub(super) fn records(rows: &RecordBatch, now: &str) -> Result<RecordBatch> {
+pub(crate) fn records(rows: &RecordBatch, now: &str) -> Result<RecordBatch> {
     if let Some(unset) = rows.column_by_name(UNSET_COLUMN).and_then(|c| c.as_any().downcast_ref::<BinaryArray>())
         && unset.iter().flatten().any(|bits| bits.iter().any(|byte| *byte != 0))
     {

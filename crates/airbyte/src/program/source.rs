@@ -84,26 +84,12 @@ impl Program {
     }
 
     fn open<W: Write + Send + 'static>(&self, config: &Path, reading: &Reading<W>) -> Result<Arc<dyn Connector>> {
-        let mut config = config::parse(&text(config, "the config")?)?;
-        reading.voice().lines.hide(form::secrets(&self.kind, &config));
-        if let Some(fields) = config.as_object_mut() {
-            // A platform's own fields.
-            fields.retain(|key, value| !key.starts_with("__") && !value.is_null());
-        }
-        self.kind.open(config, self.context.clone())
+        open(&self.kind, &self.context, config, |secrets| reading.voice().lines.hide(secrets)).map(|(connector, _)| connector)
     }
 
     /// Why the connection does not work; `None` when it does.
     async fn check<W: Write + Send + 'static>(&self, config: &Path, reading: &Reading<W>) -> Result<Option<String>> {
-        let checked = match self.open(config, reading) {
-            Ok(connector) => connector.check().await.map(drop),
-            Err(e) => Err(e),
-        };
-        match checked {
-            Ok(()) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::Internal => Err(e),
-            Err(e) => Ok(Some(Failure::of(&e, None).message)),
-        }
+        problem(self.open(config, reading)).await
     }
 
     fn source<W: Write + Send + 'static>(&self, config: &Path, reading: &Reading<W>) -> Result<Arc<dyn Source>> {
@@ -196,6 +182,35 @@ fn cursor(asked: &Configured, stream: &Stream) -> Result<Option<String>> {
         _ => Err(Error::new(ErrorKind::ConfigInvalid, "this stream can only be read in full")
             .with("stream", &stream.name)
             .fix("ask for full_refresh")),
+    }
+}
+
+/// Opens a type with the config of a file, and hides its secrets before anything else is said. With it, the config as it was taken.
+pub(super) fn open(
+    kind: &ConnectorType,
+    context: &Context,
+    config: &Path,
+    hide: impl FnOnce(Vec<String>),
+) -> Result<(Arc<dyn Connector>, Value)> {
+    let mut config = config::parse(&text(config, "the config")?)?;
+    hide(form::secrets(kind, &config));
+    if let Some(fields) = config.as_object_mut() {
+        // A platform's own fields.
+        fields.retain(|key, value| !key.starts_with("__") && !value.is_null());
+    }
+    Ok((kind.open(config.clone(), context.clone())?, config))
+}
+
+/// Why a connection does not work; `None` when it does.
+pub(super) async fn problem(opened: Result<Arc<dyn Connector>>) -> Result<Option<String>> {
+    let checked = match opened {
+        Ok(connector) => connector.check().await.map(drop),
+        Err(e) => Err(e),
+    };
+    match checked {
+        Ok(()) => Ok(None),
+        Err(e) if e.kind() == ErrorKind::Internal => Err(e),
+        Err(e) => Ok(Some(Failure::of(&e, None).message)),
     }
 }
 

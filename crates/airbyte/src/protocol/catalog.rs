@@ -39,6 +39,8 @@ struct Named {
     namespace: Option<String>,
     #[serde(default)]
     json_schema: Value,
+    #[serde(default)]
+    source_defined_primary_key: Option<Vec<Vec<String>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -86,6 +88,10 @@ impl Configured {
     }
     pub fn json_schema(&self) -> &Value {
         &self.stream.json_schema
+    }
+    /// The key that the source itself defines.
+    pub fn source_key(&self) -> Option<&Vec<Vec<String>>> {
+        self.stream.source_defined_primary_key.as_ref()
     }
 }
 

@@ -120,6 +120,25 @@ impl<W: Write> Lines<W> {
         self.flush()
     }
 
+    /// A state on its way back: its body as it came, with what became of the records before it. Flushes, for the same reason.
+    pub fn echo(&mut self, body: &str, written: u64, rejected: u64) -> Result<()> {
+        let mut stats = json!({"recordCount": written as f64});
+        if rejected > 0 {
+            stats["rejectedRecordCount"] = json!(rejected as f64);
+        }
+        let body = body.trim_end().strip_suffix('}').unwrap_or(body).trim_end();
+        let comma = if body.ends_with('{') { "" } else { "," };
+        let line = format!("{{\"type\":\"STATE\",\"state\":{body}{comma}\"destinationStats\":{stats}}}}}\n");
+        self.out.write_all(line.as_bytes()).map_err(closed)?;
+        self.flush()
+    }
+
+    /// A line of another protocol, as it is.
+    pub fn plain(&mut self, line: &str) -> Result<()> {
+        self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n")).map_err(closed)?;
+        self.flush()
+    }
+
     pub fn log(&mut self, level: Level, text: &str) -> Result<()> {
         let message = self.masked(text);
         self.message("LOG", "log", json!({"level": level, "message": message}))

@@ -3,7 +3,7 @@
 //! transaction that lost against another one is simply done again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -65,6 +65,8 @@ pub(super) struct MysqlSession {
     spill: Option<Spill>,
     steps: Vec<Step>,
     planned: HashMap<usize, Arc<Planned>>,
+    /// Replaces that keep one row per key.
+    folding: HashSet<usize>,
     buffered: u64,
     rejected: BTreeMap<StreamName, u64>,
     changes: Changes,
@@ -82,6 +84,7 @@ impl MysqlSession {
             spill: None,
             steps: Vec::new(),
             planned: HashMap::new(),
+            folding: HashSet::new(),
             buffered: 0,
             rejected: BTreeMap::new(),
             changes: Changes::default(),
@@ -184,7 +187,7 @@ impl MysqlSession {
 
     async fn write_all(&mut self, wire: &mut Wire, at: usize, planned: &Planned, batches: &[RecordBatch]) -> Result<WriteStats> {
         let stream = &self.load.streams[at];
-        if stream.write != WriteMode::Merge {
+        if stream.write != WriteMode::Merge && !self.folding.contains(&at) {
             let written = insert::append(wire, self.path, &planned.table, batches).await?;
             return Ok(WriteStats { written, ..WriteStats::default() });
         }
@@ -254,6 +257,12 @@ impl Drop for MysqlSession {
 
 #[async_trait]
 impl Session for MysqlSession {
+    async fn fold(&mut self, stream: &StreamName) -> Result<()> {
+        let at = self.position(stream)?;
+        self.folding.insert(at);
+        Ok(())
+    }
+
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {
         let at = self.position(stream)?;
         let mut wire = self.take_wire()?;

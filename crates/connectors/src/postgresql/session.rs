@@ -1,6 +1,9 @@
 //! A session: one connection, one transaction per commit interval, rows copied as they come, the position committed with them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
@@ -32,12 +35,14 @@ struct Work {
     /// Where a stream without a namespace goes.
     namespace: String,
     streams: BTreeMap<StreamName, Loading>,
+    /// Replaces that keep one row per key.
+    folding: BTreeSet<StreamName>,
     failpoints: Failpoints,
 }
 
 impl PgSession {
     pub(super) fn new(server: Arc<Server>, link: Link, load: Load, namespace: String) -> Self {
-        let work = Work { load, namespace, streams: BTreeMap::new(), failpoints: server.ctx.failpoints.clone() };
+        let work = Work { load, namespace, streams: BTreeMap::new(), folding: BTreeSet::new(), failpoints: server.ctx.failpoints.clone() };
         Self { server, link: Some(link), work, changes: Changes::default() }
     }
 
@@ -85,6 +90,11 @@ impl Drop for PgSession {
 
 #[async_trait]
 impl Session for PgSession {
+    async fn fold(&mut self, stream: &StreamName) -> Result<()> {
+        self.work.folding.insert(stream.clone());
+        Ok(())
+    }
+
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {
         let mut link = self.take_link()?;
         let done = self.work.schema(&mut link, stream, plan).await.map_err(|e| e.with("stream", stream));
@@ -171,7 +181,7 @@ impl Work {
         }
         let feed = if load.write == WriteMode::Append { FeedColumns::Kept } else { FeedColumns::Obeyed };
         let fits = Fits::of(&plan.schema, &table, feed, plan.misfit, link.client.version).map_err(|e| e.with("table", place.sql()))?;
-        let merging = if load.write == WriteMode::Merge {
+        let merging = if load.write == WriteMode::Merge || self.folding.contains(&load.stream) {
             making.ensure_key(&table).await?;
             let number = self.load.streams.iter().position(|s| s.stream == load.stream).unwrap_or(0);
             Some(Merging::start(&link.client, &place, &table, &fits, &plan.schema, &load.key, number).await?)

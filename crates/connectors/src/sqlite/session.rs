@@ -2,7 +2,7 @@
 //! write lock is held only while a commit runs: lanes never wait for each other's sources, and a frozen process blocks nobody.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +43,8 @@ pub(super) struct SqliteSession {
     work: Option<Work>,
     steps: Vec<Step>,
     plans: HashMap<usize, SchemaPlan>,
+    /// Replaces that keep one row per key.
+    folding: BTreeSet<usize>,
     buffered: u64,
     stats: BTreeMap<StreamName, WriteStats>,
     /// Tells a running commit that nobody waits for it any more.
@@ -70,6 +72,7 @@ impl SqliteSession {
             work: Some(Work { db, spill: None, tables: HashMap::new() }),
             steps: Vec::new(),
             plans: HashMap::new(),
+            folding: BTreeSet::new(),
             buffered: 0,
             stats: BTreeMap::new(),
             gone: Arc::default(),
@@ -110,6 +113,11 @@ impl SqliteSession {
 
 #[async_trait]
 impl Session for SqliteSession {
+    async fn fold(&mut self, stream: &StreamName) -> Result<()> {
+        let at = self.position(stream)?;
+        self.folding.insert(at);
+        Ok(())
+    }
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {
         let at = self.position(stream)?;
         self.steps.push(Step::Plan(at, plan.clone()));
@@ -150,6 +158,7 @@ impl Session for SqliteSession {
             load: self.load.clone(),
             commit: commit.clone(),
             steps: std::mem::take(&mut self.steps),
+            folding: self.folding.clone(),
             stats: std::mem::take(&mut self.stats),
             gone: self.gone.clone(),
         };
@@ -172,6 +181,7 @@ struct Job {
     load: Arc<Load>,
     commit: Commit,
     steps: Vec<Step>,
+    folding: BTreeSet<usize>,
     stats: BTreeMap<StreamName, WriteStats>,
     gone: Arc<AtomicBool>,
 }
@@ -231,7 +241,7 @@ impl Job {
         let missing = || Error::new(ErrorKind::Internal, "rows came before their schema").with("stream", &stream.stream);
         let table = known.get(&at).ok_or_else(missing)?;
         let stats = self.stats.entry(stream.stream.clone()).or_default();
-        if stream.write == WriteMode::Merge {
+        if stream.write == WriteMode::Merge || self.folding.contains(&at) {
             let (folded, gone) = fold::fold(rows, &stream.key).map_err(|e| e.with("stream", &stream.stream))?;
             stats.duplicates += gone;
             stats.written += Inserter::merge(table, &folded, &stream.key)?.run(db, &folded)?;

@@ -21,6 +21,7 @@ use super::{
     cadence::Cadence,
     table::{Gated, Table},
 };
+use crate::run::Assignment;
 
 /// How a lane ended, and which of its streams the gate stopped on the way.
 pub(super) struct LaneEnd {
@@ -249,7 +250,12 @@ impl LaneSession {
                 for column in table.left_out() {
                     self.pipe.note_once(stream, format!("column {column} is not loaded: the drift policy leaves it out"));
                 }
-                self.open().await?.schema(stream, &plan).await?;
+                let folds = self.pipe.assignments.get(stream).is_some_and(Assignment::folds);
+                let session = self.open().await?;
+                if folds {
+                    session.fold(stream).await?;
+                }
+                session.schema(stream, &plan).await?;
                 Ok(true)
             }
         }

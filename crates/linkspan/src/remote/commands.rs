@@ -40,7 +40,7 @@ pub fn with_operations(mut command: Command, operations: &[Operation]) -> Comman
 }
 
 /// How `--help` lists the verbs: what one begins with first.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "demo",
     "sync",
     "serve",
@@ -58,6 +58,7 @@ const ORDER: [&str; 18] = [
     "project",
     "manifest",
     "airbyte",
+    "singer-target",
     "completions",
 ];
 

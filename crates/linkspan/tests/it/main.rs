@@ -4,6 +4,7 @@
 
 mod again;
 mod airbyte;
+mod airbyte_destination;
 mod alive;
 mod api;
 mod apply;
@@ -11,6 +12,7 @@ mod basics;
 mod client;
 mod documents;
 mod guests;
+mod guests_taking;
 mod hub;
 mod killing;
 mod kills;
@@ -23,6 +25,7 @@ mod mysql_server;
 mod pools;
 mod program;
 mod project;
+mod pypi;
 mod registry;
 mod repair;
 mod schemathesis;

@@ -1,0 +1,321 @@
+//! The input as a source of the house: one lane for all streams, because the input is one order, and a state stands for everything
+//! before it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use linkspan_core::{
+    Clock, Covers, Ended, Error, ErrorKind, Lane, Output, Position, Result, Rows, Scope, Selected, Source, Stop, Stream, StreamName,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    input::{Input, Next},
+    messages::{Heard, Of, Status, cut, parse},
+    rows::{Gathering, Taken},
+    states::{Counts, States, Waiting},
+};
+use crate::protocol::Descriptor;
+
+/// Rows of one batch, and bytes: whichever is reached first.
+const ROWS: usize = 5_000;
+const BYTES: usize = 1 << 20;
+/// Bytes that streams may gather together before the largest of them is handed on.
+const TOGETHER: usize = 16 << 20;
+/// A state is worth a checkpoint this often; a platform may send one behind each record.
+const BETWEEN: Duration = Duration::from_millis(200);
+/// How long the input may be quiet while nothing waits.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// Told what a user should know.
+pub(in crate::program) type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A stream of the catalog, with the rows that gather for it.
+pub(in crate::program) struct Table {
+    pub stream: StreamName,
+    pub gathering: Gathering,
+}
+
+/// How the streams ended, as far as the input said. Streams that are not in it ended well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::program) struct Unfinished(pub BTreeMap<StreamName, Why>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::program) enum Why {
+    /// Their source says that it did not read them to their end.
+    Incomplete,
+    /// The input ended without a word about them.
+    NoWord,
+}
+
+pub(in crate::program) struct Feed {
+    intake: Mutex<Option<Intake>>,
+    states: Arc<States>,
+    unfinished: Arc<Mutex<Unfinished>>,
+}
+
+impl Feed {
+    pub(in crate::program) fn new(input: Input, tables: Vec<Table>, states: Arc<States>, clock: Arc<dyn Clock>, say: Say) -> Self {
+        let unfinished = Arc::new(Mutex::new(Unfinished::default()));
+        let places = tables.iter().enumerate().map(|(at, t)| (descriptor(&t.stream), at)).collect();
+        let intake = Intake {
+            input,
+            tables,
+            places,
+            statuses: HashMap::new(),
+            counts: Counts::default(),
+            states: states.clone(),
+            unfinished: unfinished.clone(),
+            is_due: false,
+            is_cut: false,
+            round: 0,
+            last: clock.now(),
+            clock,
+            say,
+            told: None,
+        };
+        Self { intake: Mutex::new(Some(intake)), states, unfinished }
+    }
+
+    pub(in crate::program) fn unfinished(&self) -> Unfinished {
+        self.unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+fn descriptor(stream: &StreamName) -> Descriptor {
+    Descriptor { name: stream.name.to_string(), namespace: stream.namespace.as_deref().map(Into::into) }
+}
+
+pub(in crate::program) fn not_to_its_end(why: Why) -> Error {
+    let text = match why {
+        Why::Incomplete => "the source did not read the stream to its end: what came of it is kept, nothing is replaced",
+        Why::NoWord => "the input ended without a word about this stream: what came of it is kept, nothing is replaced",
+    };
+    Error::new(ErrorKind::Unavailable, text).fix("run the sync again: it goes on from the last state")
+}
+
+#[async_trait]
+impl Source for Feed {
+    async fn discover(&self) -> Result<Vec<Stream>> {
+        Ok(Vec::new())
+    }
+
+    fn lanes(self: Arc<Self>, selected: Vec<Selected>, _: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {
+        let intake = self.intake.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(mut intake) = intake else {
+            // The input cannot be read twice; a stream that would have to be fails rather than being shown empty.
+            let once = || Error::new(ErrorKind::Internal, "the input can be read only once").fix("run the sync again");
+            let failed: Vec<_> = selected.iter().map(|s| Err(once().with("stream", &s.stream.name))).collect();
+            return futures::stream::iter(failed).boxed();
+        };
+        let (tell, told) = oneshot::channel();
+        intake.told = Some(tell);
+        let unfinished = self.unfinished.clone();
+        let rest = async move {
+            let _ = told.await;
+            let unfinished = unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            let failed: Vec<Result<Box<dyn Lane>>> =
+                unfinished.0.iter().map(|(stream, why)| Err(not_to_its_end(*why).with("stream", stream))).collect();
+            futures::stream::iter(failed)
+        };
+        let lane: Result<Box<dyn Lane>> = Ok(Box::new(intake));
+        futures::stream::once(async move { lane }).chain(futures::stream::once(rest).flatten()).boxed()
+    }
+
+    async fn acknowledge(&self, durable: &Position) -> Result<()> {
+        self.states.durable(durable)
+    }
+}
+
+struct Intake {
+    input: Input,
+    tables: Vec<Table>,
+    places: HashMap<Descriptor, usize>,
+    statuses: HashMap<usize, Status>,
+    counts: Counts,
+    states: Arc<States>,
+    unfinished: Arc<Mutex<Unfinished>>,
+    /// A state came and no checkpoint since.
+    is_due: bool,
+    /// The input ended in the middle of a message.
+    is_cut: bool,
+    round: u64,
+    last: jiff::Timestamp,
+    clock: Arc<dyn Clock>,
+    say: Say,
+    told: Option<oneshot::Sender<()>>,
+}
+
+/// What a line asks for.
+enum Step {
+    Go,
+    Flush(usize),
+    Checkpoint,
+}
+
+impl Intake {
+    async fn follow(&mut self, out: &mut Output) -> Result<()> {
+        loop {
+            let patience = if self.is_due { BETWEEN } else { PATIENCE };
+            match self.input.next(patience).await? {
+                Next::End => break,
+                Next::Quiet if self.is_due => self.checkpoint(out).await?,
+                Next::Quiet => {}
+                Next::Line => match self.hear()? {
+                    Step::Go => {}
+                    Step::Flush(at) => self.flush(at, out).await?,
+                    Step::Checkpoint => self.checkpoint(out).await?,
+                },
+            }
+        }
+        self.settle();
+        self.checkpoint(out).await
+    }
+
+    fn hear(&mut self) -> Result<Step> {
+        let Self { input, tables, places, counts, .. } = self;
+        let number = input.number();
+        let (line, is_cut) = input.take();
+        match parse(line) {
+            Heard::Record { stream, record } => {
+                let at = place_of(places, &stream)?;
+                let table = &mut tables[at];
+                let (taken, stranger) = table.gathering.take(&record, || format!("line {number} of the input"));
+                match taken {
+                    Taken::Kept | Taken::Outdated => counts.written(&table.stream),
+                    Taken::Rejected => counts.rejected(&table.stream),
+                }
+                let is_full = table.gathering.rows() >= ROWS || table.gathering.bytes() >= BYTES;
+                if let Some(field) = stranger {
+                    (self.say)(&format!("{}: its schema has no field {field}, which is left out", self.tables[at].stream));
+                }
+                if self.is_due && self.is_time() {
+                    return Ok(Step::Checkpoint);
+                }
+                Ok(if is_full { Step::Flush(at) } else { self.most() })
+            }
+            Heard::State { body, of } => {
+                let of = match of {
+                    Of::Stream(stream) => Some(tables[place_of(places, &stream)?].stream.clone()),
+                    Of::All => None,
+                };
+                let counted = counts.take(of.as_ref());
+                let state = Waiting { of, body: without_stats(body), counted };
+                self.states.take(state);
+                self.is_due = true;
+                Ok(if self.is_time() { Step::Checkpoint } else { Step::Go })
+            }
+            Heard::Status { stream, status } => {
+                if let Some(at) = places.get(&stream).copied() {
+                    self.statuses.insert(at, status);
+                }
+                Ok(Step::Go)
+            }
+            Heard::Nothing => Ok(Step::Go),
+            Heard::Broken { stream } if !is_cut => {
+                let at = stream.and_then(|stream| places.get(&stream).copied()).unwrap_or(0);
+                if let Some(table) = tables.get_mut(at) {
+                    table.gathering.reject(format!("line {number} of the input"), "it is no record that can be read");
+                    counts.rejected(&table.stream);
+                }
+                (self.say)(&format!("line {number} of the input is no record that can be read: it is left out"));
+                Ok(Step::Go)
+            }
+            Heard::Broken { .. } => {
+                self.is_cut = true;
+                Ok(Step::Go)
+            }
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        self.last.duration_until(self.clock.now()).unsigned_abs() >= BETWEEN
+    }
+
+    /// The stream that has gathered most, where all together have gathered too much.
+    fn most(&self) -> Step {
+        if self.tables.len() == 1 || self.tables.iter().map(|t| t.gathering.bytes()).sum::<usize>() < TOGETHER {
+            return Step::Go;
+        }
+        let most = self.tables.iter().enumerate().max_by_key(|(_, t)| t.gathering.bytes());
+        most.map_or(Step::Go, |(at, _)| Step::Flush(at))
+    }
+
+    async fn flush(&mut self, at: usize, out: &mut Output) -> Result<()> {
+        let table = &mut self.tables[at];
+        if !table.gathering.has_something() {
+            return Ok(());
+        }
+        let (rows, changes) = table.gathering.finish()?;
+        out.batch(&table.stream, Rows::Arrow(rows), changes).await
+    }
+
+    async fn checkpoint(&mut self, out: &mut Output) -> Result<()> {
+        for at in 0..self.tables.len() {
+            self.flush(at, out).await?;
+        }
+        (self.is_due, self.last) = (false, self.clock.now());
+        self.round += 1;
+        out.checkpoint(&Scope::Shared, self.states.here(self.round)).await
+    }
+
+    /// Which streams the input did not bring to their end. Who says nothing of any stream says that all of them did.
+    fn settle(&mut self) {
+        let is_told = self.is_cut || !self.statuses.is_empty();
+        let why = |at: usize| match self.statuses.get(&at) {
+            Some(Status::Complete) => None,
+            Some(Status::Incomplete) => Some(Why::Incomplete),
+            _ => Some(Why::NoWord),
+        };
+        let all = self.tables.iter().enumerate().filter(|_| is_told);
+        let unfinished = all.filter_map(|(at, t)| Some((t.stream.clone(), why(at)?))).collect();
+        *self.unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Unfinished(unfinished);
+        if self.is_cut {
+            (self.say)(cut().message());
+        }
+    }
+}
+
+/// The state as it came, but for what an earlier destination counted.
+fn without_stats(body: &str) -> String {
+    const STATS: &str = "destinationStats";
+    if !body.contains(STATS) {
+        return body.to_owned();
+    }
+    let Ok(mut members) = serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(body) else { return body.to_owned() };
+    members.remove(STATS);
+    serde_json::Value::Object(members).to_string()
+}
+
+fn place_of(places: &HashMap<Descriptor, usize>, stream: &Descriptor) -> Result<usize> {
+    places.get(stream).copied().ok_or_else(|| {
+        Error::new(ErrorKind::ConfigInvalid, "a message is of a stream that the catalog does not have")
+            .with("stream", &stream.name)
+            .with("namespace", stream.namespace.as_deref().unwrap_or("(none)"))
+            .fix("give the catalog that the source was asked with; no namespace and an empty one differ")
+    })
+}
+
+#[async_trait]
+impl Lane for Intake {
+    fn covers(&self) -> Covers {
+        Covers { streams: self.tables.iter().map(|t| t.stream.clone()).collect(), scope: Scope::Shared, after: vec![] }
+    }
+
+    async fn read(mut self: Box<Self>, out: &mut Output, stop: &Stop) -> Result<Ended> {
+        tokio::select! {
+            followed = self.follow(out) => followed?,
+            // What is behind the last checkpoint comes again.
+            () = stop.wait() => return Ok(Ended::Stopped),
+        }
+        if let Some(told) = self.told.take() {
+            let _ = told.send(());
+        }
+        Ok(Ended::Complete)
+    }
+}
