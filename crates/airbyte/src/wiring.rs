@@ -13,6 +13,7 @@ use linkspan_core::{Clock, Http, Result};
 use serde_json::{Map, Value};
 
 use crate::{
+    auth::rotating::Rotations,
     budget::Budget,
     cache::AnswerCache,
     dpath::{self, Step},
@@ -39,6 +40,8 @@ pub struct Build {
     pub clock: Arc<dyn Clock>,
     /// Where the manifest lies: files of schemas are beside it.
     pub folder: Option<PathBuf>,
+    /// Where files of records go; `None` where records cannot have any.
+    pub files: Option<PathBuf>,
     /// The configured catalog: property selectors ask it which fields are wanted.
     pub catalog: Arc<Value>,
     pub notes: Arc<dyn Fn(Note) + Send + Sync>,
@@ -56,6 +59,8 @@ pub struct Shared {
     pub rotated: Mutex<Option<Value>>,
     /// Access tokens, by the request that brings them.
     pub tokens: Tokens,
+    /// Authenticators that count what their tokens have left.
+    pub rotations: Rotations,
     /// Places for jobs at the other side.
     pub jobs: JobPlaces,
     /// One refresh at a time, over all streams: they share their refresh tokens.
@@ -69,6 +74,7 @@ impl Build {
             http,
             clock,
             folder: None,
+            files: None,
             catalog: Arc::new(Value::Null),
             notes: Arc::new(|_| {}),
             shared: Arc::default(),
