@@ -7,7 +7,7 @@ mod key;
 mod legacy;
 mod oauth;
 mod pem;
-pub mod rotating;
+mod rotating;
 mod session;
 mod times;
 

@@ -1,6 +1,8 @@
 //! What every component of a source is built with: its config, the ways out of the process, and what its streams share.
 
 use std::{
+    any::Any,
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,7 +15,6 @@ use linkspan_core::{Clock, Http, Result};
 use serde_json::{Map, Value};
 
 use crate::{
-    auth::rotating::Rotations,
     budget::Budget,
     cache::AnswerCache,
     dpath::{self, Step},
@@ -59,8 +60,8 @@ pub struct Shared {
     pub rotated: Mutex<Option<Value>>,
     /// Access tokens, by the request that brings them.
     pub tokens: Tokens,
-    /// Authenticators that count what their tokens have left.
-    pub rotations: Rotations,
+    /// What streams that are configured alike have in common, by what it is made of: tokens with their counters.
+    pub alike: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
     /// Places for jobs at the other side.
     pub jobs: JobPlaces,
     /// One refresh at a time, over all streams: they share their refresh tokens.

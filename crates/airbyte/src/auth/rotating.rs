@@ -2,10 +2,7 @@
 
 mod quota;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use http::Method;
@@ -27,10 +24,8 @@ const SLOWEST: f64 = 10.0;
 /// A delay below this is none.
 const NOTICEABLE: f64 = 0.1;
 
-/// The authenticators of a source, by what they are made of: streams with the same tokens share their counters.
-pub type Rotations = Mutex<HashMap<String, Arc<Rotating>>>;
-
-pub struct Rotating {
+/// Streams with the same tokens share one, and its counters.
+struct Rotating {
     tokens: Vec<String>,
     quotas: Vec<Quota>,
     source: Source,
@@ -98,8 +93,10 @@ pub fn rotating(component: &Component<'_>, build: &Build) -> Result<Arc<dyn Auth
         seeding: tokio::sync::Mutex::default(),
         build: build.clone(),
     };
-    let mut shared = build.shared.rotations.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(shared.entry(made.identity(component)).or_insert_with(|| Arc::new(made)).clone())
+    let mut shared = build.shared.alike.lock().unwrap_or_else(PoisonError::into_inner);
+    let shared = shared.entry(made.identity(component)).or_insert_with(|| Arc::new(made)).clone();
+    let rotating = shared.downcast::<Rotating>().map_err(|_| component.error("the tokens' counters are something else"))?;
+    Ok(rotating)
 }
 
 fn tokens(component: &Component<'_>, build: &Build) -> Result<Vec<String>> {
