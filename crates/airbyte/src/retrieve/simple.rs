@@ -33,6 +33,8 @@ pub struct Simple {
     pub(super) order: Arc<dyn Order>,
     schema: Arc<dyn Schema>,
     is_data_feed: bool,
+    /// A sync that goes on asks for every page itself: what parents bring along may be from before.
+    has_state: bool,
     /// Pages after the first are asked for without the slice's options.
     first_page_only: bool,
     pub(super) properties: Option<Properties>,
@@ -85,6 +87,7 @@ impl Simple {
             splitting: component.child("request_window_splitting")?.map(|c| Splitting::build(&c)).transpose()?,
             reset: component.child("pagination_reset")?.map(|c| Reset::build(&c)).transpose()?,
             is_data_feed: stream.is_data_feed,
+            has_state: stream.has_state,
             order: stream.order,
             schema: stream.schema,
             stream: stream.name.to_owned(),
@@ -94,7 +97,7 @@ impl Simple {
 
     /// One request for a page of a slice. A lazily read parent brought the first page along.
     pub(super) async fn ask(&self, slice: &Slice, token: Option<&Value>, size: Option<i64>) -> Result<Asked> {
-        if let (Some(brought), None) = (slice.extra().get("child_response"), token) {
+        if let (Some(brought), None, false) = (slice.extra().get("child_response"), token, self.has_state) {
             let body = serde_json::to_vec(brought).unwrap_or_default().into();
             return Ok(Asked::Answer(Arc::new(Answer::new(http::StatusCode::OK, http::HeaderMap::new(), "", body))));
         }
