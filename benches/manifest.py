@@ -20,19 +20,24 @@ launch(source, [verb] + (["--config", o["--config"], "--catalog", o["--catalog"]
 """
 
 
-def record(i):
-    return {"id": i, "name": f"customer number {i}", "email": f"someone.{i}@example.com", "active": i % 2 == 0, "score": i * 1.25,
+def record(i, nulls):
+    more = {"deleted_at": None} if nulls else {}
+    return {**more,"id": i, "name": f"customer number {i}", "email": f"someone.{i}@example.com", "active": i % 2 == 0, "score": i * 1.25,
             "created_at": "2024-03-01T12:00:00Z", "updated_at": "2024-03-10T08:30:00Z", "tags": ["a", "b", "c"],
             "address": {"street": f"{i} Long Street", "city": "Springfield", "zip": "12345", "country": "Nowhere"}, "note": "x" * 22}
 
 
-def serve(pages):
-    """Answers `?offset=N` with a full page below pages * PAGE, and with none from there on."""
-    rows = json.dumps([record(i) for i in range(PAGE)]).encode()
+def body(nulls):
+    rows = json.dumps([record(i, nulls) for i in range(PAGE)]).encode()
     # No two pages are alike: an API that answers the same page again and again is a circle, and refused.
     full = b'{"page":%08d,"data":' % 10000000 + rows + b"}"
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    before, after, none = head % len(full) + b'{"page":', b',"data":' + rows + b"}", head % 11 + b'{"data":[]}'
+    return head % len(full) + b'{"page":', b',"data":' + rows + b"}", head % 11 + b'{"data":[]}', len(full)
+
+
+def serve(pages):
+    """Answers `?offset=N` with a full page below pages * PAGE, and with none from there on; below /nulls each record has a null."""
+    bodies = {nulls: body(nulls) for nulls in (False, True)}
     listener = socket.create_server(("127.0.0.1", 0))
 
     def talk(peer):
@@ -46,6 +51,7 @@ def serve(pages):
             ask, left = left.split(b"\r\n\r\n", 1)
             line = ask.split(b"\r\n", 1)[0]
             offset = int(line.split(b"offset=")[1].split(b"&")[0].split(b" ")[0]) if b"offset=" in line else 0
+            before, after, none, _ = bodies[b"/nulls" in line]
             peer.sendall(before + b"%08d" % (10000000 + offset // PAGE) + after if offset < pages[0] * PAGE else none)
 
     def accept():
@@ -53,16 +59,16 @@ def serve(pages):
             threading.Thread(target=talk, args=(listener.accept()[0],), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    return listener.getsockname()[1], len(full) // PAGE
+    return listener.getsockname()[1], bodies[False][3] // PAGE
 
 
-def manifest(port, changes):
+def manifest(port, changes, path):
     selector = {"type": "RecordSelector", "extractor": {"type": "DpathExtractor", "field_path": ["data"]}}
     stream = {
         "type": "DeclarativeStream", "name": "rows", "primary_key": "id",
         "retriever": {
             "type": "SimpleRetriever", "record_selector": selector,
-            "requester": {"type": "HttpRequester", "url_base": f"http://127.0.0.1:{port}/", "path": "rows", "http_method": "GET"},
+            "requester": {"type": "HttpRequester", "url_base": f"http://127.0.0.1:{port}/", "path": path, "http_method": "GET"},
             "paginator": {
                 "type": "DefaultPaginator",
                 "page_token_option": {"type": "RequestOption", "inject_into": "request_parameter", "field_name": "offset"},
@@ -115,13 +121,15 @@ def main():
         write("catalog.json", {"streams": [{"stream": {"name": "rows", "json_schema": {}, "supported_sync_modes": ["full_refresh"]},
                                             "sync_mode": "full_refresh", "destination_sync_mode": "append"}]})
         for name, command in programs.items():
-            write("manifest.yaml", manifest(port, False))
+            write("manifest.yaml", manifest(port, False, "rows"))
             spec = min(run(command, "spec", folder)[0] for _ in range(5))
             print(f"{name:10} spec                    {spec * 1000:8.1f} ms")
-            for what, changes, count in (("plain", False, a.pages), ("filter+add+remove", True, a.pages), ("plain, long", False, a.long)):
+            for what, changes, path, count in (("plain", False, "rows", a.pages), ("with a null", False, "nulls", a.pages),
+                                               ("filter+add+remove", True, "rows", a.pages), ("the same with a null", True, "nulls", a.pages),
+                                               ("plain, long", False, "rows", a.long)):
                 if name == "reference" and count > a.pages:
                     continue
-                write("manifest.yaml", manifest(port, changes))
+                write("manifest.yaml", manifest(port, changes, path))
                 pages[0] = count
                 wall, cpu, rss, records = run(command, "read", folder)
                 assert records == count * PAGE, f"{records} records of {count * PAGE}"

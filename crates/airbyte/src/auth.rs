@@ -7,17 +7,19 @@ mod key;
 mod legacy;
 mod oauth;
 mod pem;
+mod rotating;
 mod session;
 mod times;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::Result;
 use serde_json::{Map, Value};
 
 use crate::{
     answer::Answer,
+    budget::Call,
     component::Component,
     dpath::{self, Step},
     inject::Inject,
@@ -40,6 +42,17 @@ pub trait Authenticator: Send + Sync {
     /// another caller has a newer one already, nothing is asked for.
     async fn refresh(&self, _sent: Option<&str>) -> Result<Refresh> {
         Ok(Refresh::Unsupported)
+    }
+
+    /// The header of one attempt, where it depends on the request itself. May wait.
+    async fn charge(&self, _call: &Call<'_>) -> Result<Option<(String, String)>> {
+        Ok(None)
+    }
+    /// What an answer says about the credentials that asked for it.
+    fn learn(&self, _call: &Call<'_>, _signed: &[(String, String)], _answer: &Answer) {}
+    /// Whether a refused request may go out again at once with other credentials.
+    fn has_another(&self, _call: &Call<'_>, _signed: &[(String, String)]) -> bool {
+        false
     }
 }
 
@@ -84,11 +97,7 @@ pub fn build(component: &Component<'_>, whose: &For<'_>, build: &Build) -> Resul
         "SessionTokenAuthenticator" => session::session(component, whose, build),
         "LegacySessionTokenAuthenticator" => legacy::legacy(component, whose, build),
         "SelectiveAuthenticator" => selected(component, whose, build),
-        "RateLimitedMultipleTokenAuthenticator" => {
-            Err(Error::new(ErrorKind::Unsupported, "an authenticator that rotates several tokens is not there yet")
-                .with("path", component.path())
-                .fix("use one token with a BearerAuthenticator and an api_budget"))
-        }
+        "RateLimitedMultipleTokenAuthenticator" => rotating::rotating(component, build),
         _ => Err(component.unknown_kind()),
     }
 }

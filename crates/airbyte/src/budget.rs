@@ -42,7 +42,8 @@ struct Window {
     used: i64,
 }
 
-struct Matcher {
+/// Which requests are meant.
+pub(crate) struct Matcher {
     method: Option<String>,
     base: Option<String>,
     path: Option<Regex>,
@@ -219,7 +220,7 @@ fn duration(component: &Component<'_>, field: &str) -> Result<SignedDuration> {
 }
 
 impl Matcher {
-    fn build(component: &Component<'_>, scope: &Scope<'_>) -> Result<Self> {
+    pub(crate) fn build(component: &Component<'_>, scope: &Scope<'_>) -> Result<Self> {
         let pairs = |field: &str| -> Vec<(String, String)> {
             let map = component.field(field).and_then(Value::as_object);
             map.into_iter().flatten().map(|(k, v)| (k.clone(), text(v))).collect()
@@ -241,7 +242,7 @@ impl Matcher {
         })
     }
 
-    fn fits(&self, call: &Call<'_>) -> bool {
+    pub(crate) fn fits(&self, call: &Call<'_>) -> bool {
         let (address, query) = call.url.split_once('?').unwrap_or((call.url, ""));
         let host_end = address.find("://").map(|at| address[at + 3..].find('/').map_or(address.len(), |p| at + 3 + p)).unwrap_or(0);
         let (base, path) = address.split_at(host_end);

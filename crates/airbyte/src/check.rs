@@ -148,7 +148,9 @@ async fn reach(stream: &Stream) -> Result<(), Error> {
             Error::new(ErrorKind::ConfigInvalid, "the stream has no partitions to try").fix("check that its parent streams have records"),
         ));
     };
-    let mut pages = stream.pages(slice.map_err(placed)?);
+    let slice = slice.map_err(placed)?;
+    stream.schema().await.map_err(placed)?;
+    let mut pages = stream.pages(slice);
     while let Some(page) = pages.next().await {
         if !page.map_err(placed)?.is_empty() {
             break;

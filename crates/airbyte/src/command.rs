@@ -123,6 +123,7 @@ fn source<W: Write + Send + 'static>(
     let config = prepared(&root, config::parse(&text(&config, "the config")?)?, speaker)?;
     let mut build = Build::new(Arc::new(config), world.http, world.clock);
     build.sleeps = world.sleeps;
+    build.files = Some(crate::retrieve::staging(std::env::var_os("AIRBYTE_STAGING_DIRECTORY").as_deref()));
     build.folder = manifest.parent().map(Path::to_path_buf);
     let notes = speaker.clone();
     build.notes = Arc::new(move |note| notes.note(note));
@@ -185,6 +186,16 @@ fn descriptor(stream: &str) -> Descriptor {
 
 impl<W: Write + Send + 'static> Listener for Speaker<W> {
     fn records(&self, stream: &str, records: &[Record]) -> Result<()> {
+        if let Some(at) = records.iter().position(|record| record.file().is_some()) {
+            let (before, rest) = records.split_at(at);
+            let texts: Vec<_> = before.iter().map(Record::text).collect();
+            let mut lines = self.lines();
+            lines.records(&descriptor(stream), texts.iter().map(AsRef::as_ref))?;
+            return rest.iter().try_for_each(|record| match record.file() {
+                Some(file) => lines.record_with_file(&descriptor(stream), &record.text(), file),
+                None => lines.records(&descriptor(stream), [&*record.text()]),
+            });
+        }
         let texts: Vec<_> = records.iter().map(Record::text).collect();
         self.lines().records(&descriptor(stream), texts.iter().map(AsRef::as_ref))
     }

@@ -44,7 +44,7 @@ impl<'a> Spec<'a> {
         }
         message.insert("connectionSpecification".into(), self.schema.clone());
         if let Some(auth) = self.spec.field("advanced_auth") {
-            message.insert("advanced_auth".into(), without_parameters(auth));
+            message.insert("advanced_auth".into(), plain(auth));
         }
         message.into()
     }
@@ -90,14 +90,15 @@ fn transform(holder: &Component<'_>, config: &mut Value) -> Result<()> {
     Ok(())
 }
 
-fn without_parameters(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let kept = fields.iter().filter(|(key, value)| *key != "$parameters" && *key != "type" && !value.is_null());
-            kept.map(|(key, value)| (key.clone(), without_parameters(value))).collect::<Map<_, _>>().into()
-        }
-        other => other.clone(),
-    }
+/// A sign-in's components without what belongs to the manifest. The schemas in them stay as they are.
+fn plain(value: &Value) -> Value {
+    let Value::Object(fields) = value else { return value.clone() };
+    let kept = fields.iter().filter(|(key, value)| *key != "$parameters" && *key != "type" && !value.is_null());
+    let plain = |(key, value): (&String, &Value)| {
+        let is_component = matches!(key.as_str(), "oauth_config_specification" | "oauth_connector_input_specification");
+        (key.clone(), if is_component { plain(value) } else { value.clone() })
+    };
+    kept.map(plain).collect::<Map<_, _>>().into()
 }
 
 /// A config is one JSON object.

@@ -182,7 +182,12 @@ mod tests {
 
     const SMALL: &str = "
 version: 6.0.0
-streams: [{type: DeclarativeStream, name: items}]
+check: {stream_names: [items]}
+streams:
+- name: items
+  retriever:
+    requester: {url_base: https://example.com/v1, path: items}
+    record_selector: {extractor: {field_path: []}}
 spec:
   documentation_url: https://example.com/docs
   connection_specification:
@@ -204,18 +209,21 @@ spec:
         assert!(docs.contains("## Setup") && docs.contains("## Limits") && docs.contains("https://example.com/docs"), "{docs}");
     }
 
+    const PYTHON: &str =
+        "{version: 1.0.0, check: {stream_names: [a]}, streams: [{name: a, retriever: {type: CustomRetriever, class_name: x.Y}}]}";
+
     #[test]
     fn what_is_no_manifest_or_needs_python_is_refused() {
         for (text, kind) in [
             ("hello", ErrorKind::ConfigInvalid),
             ("a: 1", ErrorKind::ConfigInvalid),
             ("streams: []", ErrorKind::ConfigInvalid),
-            ("streams: [{name: a, retriever: {type: CustomRetriever, class_name: x.Y}}]", ErrorKind::Unsupported),
+            (PYTHON, ErrorKind::Unsupported),
         ] {
             let e = Entry::read(text).unwrap_err();
             assert_eq!((e.kind(), e.suggested_fix().is_some() || text == "hello"), (kind, true), "{text}: {e:?}");
         }
-        let e = Entry::read("streams: [{name: a, retriever: {type: CustomRetriever, class_name: x.Y}}]").unwrap_err();
+        let e = Entry::read(PYTHON).unwrap_err();
         assert!(e.context().contains(&("path", "streams[0].retriever".to_owned())), "{e:?}");
     }
 

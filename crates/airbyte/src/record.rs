@@ -9,7 +9,11 @@ use crate::page_text::Members;
 
 /// Cheap to clone. A raw one is the text of a JSON object without repeated keys.
 #[derive(Clone, Debug)]
-pub struct Record(Inner);
+pub struct Record {
+    inner: Inner,
+    /// Where the file that belongs to it lies.
+    file: Option<Arc<Value>>,
+}
 
 #[derive(Clone, Debug)]
 enum Inner {
@@ -20,24 +24,24 @@ enum Inner {
 impl Record {
     /// A piece of a page that was found to be a valid object with distinct keys.
     pub fn raw(text: Bytes) -> Self {
-        Self(Inner::Raw(text))
+        Self { inner: Inner::Raw(text), file: None }
     }
     /// The whole record; a raw one is read each time.
     pub fn value(&self) -> Cow<'_, Value> {
-        match &self.0 {
+        match &self.inner {
             Inner::Raw(text) => Cow::Owned(read_text(text)),
             Inner::Read(value) => Cow::Borrowed(value),
         }
     }
     pub fn into_value(self) -> Value {
-        match self.0 {
+        match self.inner {
             Inner::Raw(text) => read_text(&text),
             Inner::Read(value) => Arc::unwrap_or_clone(value),
         }
     }
     /// A top-level member; of a raw record nothing else is read.
     pub fn field(&self, name: &str) -> Option<Cow<'_, Value>> {
-        match &self.0 {
+        match &self.inner {
             Inner::Raw(text) => {
                 let (_, value) = Members::of(text).find(|(key, _)| *key == name.as_bytes())?;
                 serde_json::from_slice(value).ok().map(Cow::Owned)
@@ -47,25 +51,32 @@ impl Record {
     }
     /// The object's JSON text.
     pub fn text(&self) -> Cow<'_, [u8]> {
-        match &self.0 {
+        match &self.inner {
             Inner::Raw(text) => Cow::Borrowed(text),
             Inner::Read(value) => Cow::Owned(serde_json::to_vec(value).unwrap_or_default()),
         }
     }
     pub fn is_object(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::Raw(_) => true,
             Inner::Read(value) => value.is_object(),
         }
     }
+    pub fn with_file(mut self, file: Value) -> Self {
+        self.file = Some(Arc::new(file));
+        self
+    }
+    pub fn file(&self) -> Option<&Value> {
+        self.file.as_deref()
+    }
     pub fn is_raw(&self) -> bool {
-        !matches!(self.0, Inner::Read(_))
+        !matches!(self.inner, Inner::Read(_))
     }
 }
 
 impl From<Value> for Record {
     fn from(value: Value) -> Self {
-        Self(Inner::Read(Arc::new(value)))
+        Self { inner: Inner::Read(Arc::new(value)), file: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Retrievers: the records of a slice, page by page.
 
 mod deferred;
+mod files;
 mod jobs;
 mod properties;
 mod reading;
@@ -105,6 +106,8 @@ pub struct Stream<'a> {
     /// Whether the sync continues from a state.
     pub has_state: bool,
 }
+
+pub use files::staging;
 
 pub fn build(retriever: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Arc<dyn Retriever>> {
     match retriever.kind() {

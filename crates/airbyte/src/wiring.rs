@@ -1,6 +1,8 @@
 //! What every component of a source is built with: its config, the ways out of the process, and what its streams share.
 
 use std::{
+    any::Any,
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -39,6 +41,8 @@ pub struct Build {
     pub clock: Arc<dyn Clock>,
     /// Where the manifest lies: files of schemas are beside it.
     pub folder: Option<PathBuf>,
+    /// Where files of records go; `None` where records cannot have any.
+    pub files: Option<PathBuf>,
     /// The configured catalog: property selectors ask it which fields are wanted.
     pub catalog: Arc<Value>,
     pub notes: Arc<dyn Fn(Note) + Send + Sync>,
@@ -56,6 +60,8 @@ pub struct Shared {
     pub rotated: Mutex<Option<Value>>,
     /// Access tokens, by the request that brings them.
     pub tokens: Tokens,
+    /// What streams that are configured alike have in common, by what it is made of: tokens with their counters.
+    pub alike: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
     /// Places for jobs at the other side.
     pub jobs: JobPlaces,
     /// One refresh at a time, over all streams: they share their refresh tokens.
@@ -69,6 +75,7 @@ impl Build {
             http,
             clock,
             folder: None,
+            files: None,
             catalog: Arc::new(Value::Null),
             notes: Arc::new(|_| {}),
             shared: Arc::default(),

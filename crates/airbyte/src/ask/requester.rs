@@ -160,7 +160,7 @@ impl Requester {
         let (url, base) = (text(&self.url)?, text(&self.url_base)?);
         let path = match path.filter(|p| !p.is_empty()) {
             Some(path) => path,
-            None => text(&self.path)?.trim_start_matches('/').to_owned(),
+            None => text(&self.path)?.trim_start_matches('/').trim_start_matches(|c: char| c <= ' ').to_owned(),
         };
         let whole = if base.is_empty() { form::join(&url, &path) } else { form::join(&base, &path) };
         if whole.is_empty() {

@@ -21,6 +21,8 @@ use crate::{
 const LARGEST_BODY: usize = 256 << 20;
 /// Seconds after which no further try of one request is begun.
 const LONGEST: f64 = 600.0;
+/// Seconds before a request goes out with another token.
+const ROTATION: f64 = 0.1;
 /// A server that asks for a longer wait than this is not waited for.
 const LONGEST_WAIT: f64 = 25.0 * 3600.0;
 
@@ -34,6 +36,8 @@ enum Attempt {
 enum Pause {
     /// The handler named the seconds.
     Named(f64),
+    /// Another token is asked with.
+    Rotated,
     /// A rate limit without a time.
     Limited,
     Standard,
@@ -107,6 +111,12 @@ impl Requester {
                             }
                             self.build.wait(seconds + 1.0).await;
                         }
+                        Attempt::Again { pause: Pause::Rotated, error } => {
+                            if !named.take(self) {
+                                return Err(given_up(error));
+                            }
+                            self.build.wait(ROTATION).await;
+                        }
                         Attempt::Again { pause, error } => break (pause, error),
                     }
                 };
@@ -130,6 +140,11 @@ impl Requester {
         if course.attempts > 1 {
             self.sign(draft).await?;
         }
+        if let Some((name, value)) = self.auth.charge(&call(draft)).await? {
+            draft.headers.retain(|(n, _)| !n.eq_ignore_ascii_case(&name));
+            draft.signed.retain(|(n, _)| !n.eq_ignore_ascii_case(&name));
+            draft.signed.push((name, value));
+        }
         let came = self.once(draft).await;
         let came = match came {
             Err(e) if !is_transient(&e) => return Err(e),
@@ -150,6 +165,9 @@ impl Requester {
                 }
                 if resolution.action == Action::RefreshTokenThenRetry {
                     self.refresh(draft, course).await?;
+                }
+                if resolution.action == Action::RateLimited && self.auth.has_another(&call(draft), &draft.signed) {
+                    return Ok(Attempt::Again { pause: Pause::Rotated, error: self.failure(resolution, status, came.err()) });
                 }
                 let pause = match self.handler.wait(seen, course.attempts, &self.build)? {
                     Some(seconds) => Pause::Named(bounded(seconds)?),
@@ -214,6 +232,7 @@ impl Requester {
         if let Some(budget) = &self.build.budget {
             budget.learn(&call(draft), &answer, self.build.clock.now());
         }
+        self.auth.learn(&call(draft), &draft.signed, &answer);
         Ok(answer)
     }
 

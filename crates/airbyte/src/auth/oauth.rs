@@ -253,7 +253,10 @@ impl Inner {
         let parts = [word(&self.wire.endpoint)?, word(&self.wire.client_id.1)?, word(&self.wire.refresh_token.1)?];
         let more =
             (&self.wire.scopes, self.mapped(&self.wire.body)?, self.mapped(&self.wire.headers)?, self.build.text(&self.wire.grant_type.1)?);
-        serde_json::to_string(&(parts, more, self.known.as_ref().map(|k| &k.token)))
+        let names = [&self.wire.grant_type.0, &self.wire.client_id.0, &self.wire.client_secret.0, &self.wire.refresh_token.0];
+        let names =
+            names.into_iter().chain([&self.wire.access_token_name]).map(|name| self.build.text(name)).collect::<Result<Vec<_>>>()?;
+        serde_json::to_string(&(parts, names, more, self.known.as_ref().map(|k| &k.token)))
             .map_err(|e| Error::new(ErrorKind::Internal, "a token has no name").because(e))
     }
 

@@ -48,17 +48,19 @@ fn one(component: &Component<'_>, routing: &Routing<'_>) -> Result<Router> {
 
 fn list(component: &Component<'_>, scope: &Scope<'_>) -> Result<List> {
     let values = match component.field("values") {
-        Some(Value::Array(values)) => values.clone(),
+        Some(Value::Array(values)) => Some(values.clone()),
         Some(Value::String(text)) => match Template::parse(text, component.parameters())?.value(scope)? {
-            Value::Array(values) => values,
+            Value::Array(values) => Some(values),
             // What Python walks through: a text by its letters, an object by its keys.
-            Value::String(text) => text.chars().map(|c| c.to_string().into()).collect(),
-            Value::Object(fields) => fields.into_iter().map(|(key, _)| key.into()).collect(),
-            _ => return Err(component.error("values is not a list")),
+            Value::String(text) => Some(text.chars().map(|c| c.to_string().into()).collect()),
+            Value::Object(fields) => Some(fields.into_iter().map(|(key, _)| key.into()).collect()),
+            // A mistake of this stream alone: it is told when the stream is read.
+            _ => None,
         },
         _ => return Err(component.error("values is missing")),
     };
-    Ok(List { values, field: component.required_template("cursor_field")?.text(scope)?, option: option(component)? })
+    let field = component.required_template("cursor_field")?.text(scope)?;
+    Ok(List { values, field, option: option(component)?, path: component.path().to_owned() })
 }
 
 fn option(component: &Component<'_>) -> Result<Option<RequestOption>> {

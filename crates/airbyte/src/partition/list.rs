@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use linkspan_core::Result;
+use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use super::Slices;
@@ -16,14 +16,21 @@ use crate::{
 
 /// The values, and the slice's key for them.
 pub struct List {
-    pub(super) values: Vec<Value>,
+    /// `None` where the config holds no list.
+    pub(super) values: Option<Vec<Value>>,
     pub(super) field: String,
     pub(super) option: Option<RequestOption>,
+    /// Its place in the manifest.
+    pub(super) path: String,
 }
 
 impl List {
     pub(super) fn slices(&self) -> Slices {
-        let (values, field) = (self.values.clone(), self.field.clone());
+        let field = self.field.clone();
+        let Some(values) = self.values.clone() else {
+            let error = Error::new(ErrorKind::ConfigInvalid, "the values of a list of partitions are no list").with("path", &self.path);
+            return futures::stream::iter([Err(error.fix("check the field of the config that it names"))]).boxed();
+        };
         let slice = move |value| Ok(Arc::new(Slice::of_partition([(field.clone(), value)].into_iter().collect())));
         futures::stream::iter(values.into_iter().map(slice)).boxed()
     }

@@ -90,8 +90,17 @@ impl<W: Write> Lines<W> {
 
     /// The records of one page, each the text of an object. Nothing is parsed.
     pub fn records<'a>(&mut self, stream: &Descriptor, records: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
+        self.records_with(stream, records, "")
+    }
+
+    /// One record that a file belongs to.
+    pub fn record_with_file(&mut self, stream: &Descriptor, record: &[u8], file: &Value) -> Result<()> {
+        self.records_with(stream, [record], &format!(",\"file_reference\":{file}"))
+    }
+
+    fn records_with<'a>(&mut self, stream: &Descriptor, records: impl IntoIterator<Item = &'a [u8]>, more: &str) -> Result<()> {
         let head = record_head(stream);
-        let tail = format!(",\"emitted_at\":{}}}}}\n", self.clock.now().as_millisecond());
+        let tail = format!(",\"emitted_at\":{}{more}}}}}\n", self.clock.now().as_millisecond());
         let mut count = 0;
         for record in records {
             self.line.clear();

@@ -70,8 +70,15 @@ impl Retriever for Deferred {
                 let (retriever, slice) = (self.clone(), slice.clone());
                 async move {
                     let schema = if retriever.selector.normalises { Some(retriever.schema.schema().await?) } else { None };
-                    retriever.selector.finished(records, &slice, &Value::Null, schema.as_deref())
+                    Ok(retriever.selector.finished(records, &slice, &Value::Null, schema.as_deref()))
                 }
+            })
+            .flat_map(|page| {
+                let (records, broken) = match page {
+                    Ok((records, broken)) => (Some(Ok(records)), broken),
+                    Err(broken) => (None, Some(broken)),
+                };
+                futures::stream::iter(records.into_iter().chain(broken.map(Err)))
             })
             .boxed()
     }

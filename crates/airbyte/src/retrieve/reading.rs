@@ -23,6 +23,8 @@ pub struct Reading {
     /// Windows that are still to be read, and how often each was split.
     waiting: VecDeque<(Arc<Slice>, u32)>,
     now: Option<Window>,
+    /// Why the page that was handed out last is not whole.
+    broken: Option<Error>,
 }
 
 /// One window, page by page.
@@ -43,6 +45,8 @@ struct Window {
 /// What one turn brought.
 enum Turn {
     Page(Vec<Record>),
+    /// Records, and why there are no more.
+    Broken(Vec<Record>, Error),
     Again,
     Split(Option<String>),
 }
@@ -53,6 +57,7 @@ struct Page {
     slice: Arc<Slice>,
     records: Vec<Record>,
     extracted: usize,
+    broken: Option<Error>,
 }
 
 impl Retriever for Simple {
@@ -65,11 +70,14 @@ impl Retriever for Simple {
 
 impl Reading {
     pub fn new(retriever: Arc<Simple>, slice: Arc<Slice>) -> Self {
-        Self { retriever, waiting: VecDeque::from([(slice, 0)]), now: None }
+        Self { retriever, waiting: VecDeque::from([(slice, 0)]), now: None, broken: None }
     }
 
     /// The next page; `None` when the slice was read.
     pub async fn page(&mut self) -> Result<Option<Vec<Record>>> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
         loop {
             if self.now.is_none() {
                 let Some((slice, depth)) = self.waiting.pop_front() else { return Ok(None) };
@@ -83,6 +91,13 @@ impl Reading {
                     if is_last {
                         self.now = None;
                     }
+                    return self.retriever.due(records, &slice).map(Some);
+                }
+                Turn::Broken(records, broken) => {
+                    let slice = window.slice.clone();
+                    self.now = None;
+                    self.waiting.clear();
+                    self.broken = Some(broken);
                     return self.retriever.due(records, &slice).map(Some);
                 }
                 Turn::Again => {}
@@ -136,7 +151,7 @@ impl Window {
 
     /// One page, or a change of course; the flag says that the window was read.
     async fn turn(&mut self, retriever: &Simple) -> Result<(Turn, bool)> {
-        let page = match self.fetch(retriever).await? {
+        let mut page = match self.fetch(retriever).await? {
             Ok(page) => page,
             Err(Asked::ReducePageSize(_)) => {
                 let Some(by) = &retriever.reduction else {
@@ -166,6 +181,9 @@ impl Window {
             self.reducer.succeeded(by);
         }
         self.observe(&page);
+        if let Some(broken) = page.broken.take() {
+            return Ok((Turn::Broken(page.records, broken), true));
+        }
         let is_last = self.step(retriever, &page, size)?;
         Ok((Turn::Page(page.records), is_last))
     }
@@ -235,6 +253,9 @@ impl Window {
                 Ok(page) => page,
                 Err(other) => return Ok(Err(other)),
             };
+            if let Some(broken) = page.broken {
+                return Err(broken);
+            }
             let mut alone = whole.take().map(|w| w.records).unwrap_or_default();
             for record in page.records {
                 match properties.merge_key(&record) {
@@ -254,7 +275,7 @@ impl Window {
         match retriever.ask(&slice, token, self.reducer.size).await? {
             Asked::Answer(answer) => {
                 let selected = retriever.select(&answer, &slice, token).await?;
-                Ok(Ok(Page { answer, slice, records: selected.records, extracted: selected.extracted }))
+                Ok(Ok(Page { answer, slice, records: selected.records, extracted: selected.extracted, broken: selected.broken }))
             }
             other => Ok(Err(other)),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use linkspan_core::Result;
+use linkspan_core::{Error, Result};
 use serde_json::Value;
 
 use super::{Order, Stream};
@@ -40,6 +40,8 @@ pub struct Selected {
     pub records: Vec<Record>,
     /// What the extractor found, before anything was filtered.
     pub extracted: usize,
+    /// Why the records behind these could not be read.
+    pub broken: Option<Error>,
 }
 
 impl Selector {
@@ -76,20 +78,22 @@ impl Selector {
     pub async fn select(&self, answer: &Answer, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Selected> {
         let found = self.extractor.extract(answer, &self.decoder, &self.build).await?;
         let extracted = found.count;
-        Ok(Selected { records: self.finished(found.records, slice, token, schema)?, extracted })
+        let (records, broken) = self.finished(found.records, slice, token, schema);
+        Ok(Selected { records, extracted, broken })
     }
 
-    /// Extracted records, made ready to write.
-    pub fn finished(&self, records: Vec<Record>, slice: &Slice, token: &Value, schema: Option<&Value>) -> Result<Vec<Record>> {
+    /// Extracted records, made ready to write: all of them, or those before the first that cannot be.
+    pub fn finished(&self, records: Vec<Record>, slice: &Slice, token: &Value, schema: Option<&Value>) -> (Vec<Record>, Option<Error>) {
         let is_plain = self.filter.is_none() && self.due.is_none() && self.transforms.is_empty();
-        let records = if is_plain { records } else { self.refined(records, slice, token)? };
-        Ok(match schema.filter(|s| is_true(s)) {
+        let (records, broken) = if is_plain { (records, None) } else { self.refined(records, slice, token) };
+        let records = match schema.filter(|s| is_true(s)) {
             Some(schema) => records.into_iter().map(|record| normal(record, schema)).collect(),
             None => records,
-        })
+        };
+        (records, broken)
     }
 
-    fn refined(&self, records: Vec<Record>, slice: &Slice, token: &Value) -> Result<Vec<Record>> {
+    fn refined(&self, records: Vec<Record>, slice: &Slice, token: &Value) -> (Vec<Record>, Option<Error>) {
         let rules = Rules {
             filter: self.filter.as_ref(),
             transforms: &self.transforms,
@@ -101,12 +105,16 @@ impl Selector {
         let plan = self.plan.as_ref().filter(|_| self.due.is_none());
         let mut kept = Vec::with_capacity(records.len());
         for record in records {
-            kept.extend(match plan {
-                Some(plan) if record.is_raw() => plan.run(record, &rules)?,
-                _ => self.whole(record, slice, token)?,
-            });
+            let refined = match plan {
+                Some(plan) if record.is_raw() => plan.run(record, &rules),
+                _ => self.whole(record, slice, token),
+            };
+            match refined {
+                Ok(record) => kept.extend(record),
+                Err(broken) => return (kept, Some(broken)),
+            }
         }
-        Ok(kept)
+        (kept, None)
     }
 
     /// A record that is read whole, filtered and changed.

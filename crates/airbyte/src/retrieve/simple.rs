@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     NoSchema, Order, Retriever, Schema, Stream, Unordered,
+    files::Files,
     properties::Properties,
     reduce::Reduction,
     select::{Selected, Selector},
@@ -32,12 +33,15 @@ pub struct Simple {
     pub(super) order: Arc<dyn Order>,
     schema: Arc<dyn Schema>,
     is_data_feed: bool,
+    /// A sync that goes on asks for every page itself: what parents bring along may be from before.
+    has_state: bool,
     /// Pages after the first are asked for without the slice's options.
     first_page_only: bool,
     pub(super) properties: Option<Properties>,
     pub(super) reduction: Option<Reduction>,
     pub(super) splitting: Option<Splitting>,
     pub(super) reset: Option<Reset>,
+    files: Option<Files>,
     pub(super) build: Build,
 }
 
@@ -61,7 +65,14 @@ impl Simple {
         let selector = Selector::build(component, &stream, &lists, build)?;
         reject_sums(component, &selector)?;
         let requester = component.required("requester")?;
+        let files = stream.component.child("file_uploader")?.map(|c| Files::build(&c, stream.name, &lists, build)).transpose()?;
+        if files.is_some()
+            && let Some(field) = ["page_size_reduction", "request_window_splitting"].into_iter().find(|f| component.field(f).is_some())
+        {
+            return Err(component.error("a stream with files cannot ask for a page again").with("field", field));
+        }
         Ok(Self {
+            files,
             requester: Requester::build(&requester, &setting, build)?,
             paginator: Paginator::build(
                 component.child("paginator")?.as_ref(),
@@ -76,6 +87,7 @@ impl Simple {
             splitting: component.child("request_window_splitting")?.map(|c| Splitting::build(&c)).transpose()?,
             reset: component.child("pagination_reset")?.map(|c| Reset::build(&c)).transpose()?,
             is_data_feed: stream.is_data_feed,
+            has_state: stream.has_state,
             order: stream.order,
             schema: stream.schema,
             stream: stream.name.to_owned(),
@@ -85,7 +97,7 @@ impl Simple {
 
     /// One request for a page of a slice. A lazily read parent brought the first page along.
     pub(super) async fn ask(&self, slice: &Slice, token: Option<&Value>, size: Option<i64>) -> Result<Asked> {
-        if let (Some(brought), None) = (slice.extra().get("child_response"), token) {
+        if let (Some(brought), None, false) = (slice.extra().get("child_response"), token, self.has_state) {
             let body = serde_json::to_vec(brought).unwrap_or_default().into();
             return Ok(Asked::Answer(Arc::new(Answer::new(http::StatusCode::OK, http::HeaderMap::new(), "", body))));
         }
@@ -114,16 +126,22 @@ impl Simple {
 
     pub(super) async fn select(&self, answer: &Answer, slice: &Slice, token: Option<&Value>) -> Result<Selected> {
         if !answer.is_ok() {
-            return Ok(Selected { records: Vec::new(), extracted: 0 });
+            return Ok(Selected { records: Vec::new(), extracted: 0, broken: None });
         }
         let schema = if self.selector.normalises { Some(self.schema.schema().await?) } else { None };
-        let selected = self.selector.select(answer, slice, &shown(token), schema.as_deref()).await?;
-        if !self.schema.takes_anything() && selected.records.iter().any(|record| !record.is_object()) {
-            return Err(Error::new(ErrorKind::DataInvalid, "a record of the API is no object")
+        let mut selected = self.selector.select(answer, slice, &shown(token), schema.as_deref()).await?;
+        let odd = selected.records.iter().position(|record| !record.is_object()).filter(|_| !self.schema.takes_anything());
+        if let Some(at) = odd {
+            selected.records.truncate(at);
+            let broken = Error::new(ErrorKind::DataInvalid, "a record of the API is no object")
                 .with("stream", &self.stream)
-                .fix("check the extractor's field_path, or add a record_expander"));
+                .fix("check the extractor's field_path, or add a record_expander");
+            selected.broken = Some(broken);
         }
-        Ok(selected)
+        match &self.files {
+            Some(files) => with_files(files, selected).await,
+            None => Ok(selected),
+        }
     }
 
     /// The next token, unless this was the last page.
@@ -151,6 +169,21 @@ impl Simple {
         }
         Ok(due)
     }
+}
+
+async fn with_files(files: &Files, mut selected: Selected) -> Result<Selected> {
+    let mut whole = Vec::with_capacity(selected.records.len());
+    for record in selected.records {
+        match files.attached(record).await {
+            Ok(record) => whole.push(record),
+            Err(broken) => {
+                selected.broken = Some(broken);
+                break;
+            }
+        }
+    }
+    selected.records = whole;
+    Ok(selected)
 }
 
 /// Offsets count records, and places that are added up overshoot.

@@ -1,6 +1,7 @@
 //! The language of manifests, beside vectors that a run of the reference interpreter wrote.
 
 mod asking;
+mod hostile;
 mod oauth;
 mod server;
 mod templates;
