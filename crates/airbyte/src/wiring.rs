@@ -16,6 +16,7 @@ use crate::{
     budget::Budget,
     cache::AnswerCache,
     dpath::{self, Step},
+    kept::Kept,
     template::{Scope, Template},
     tokens::Tokens,
 };
@@ -44,6 +45,8 @@ pub struct Build {
     pub notes: Arc<dyn Fn(Note) + Send + Sync>,
     pub shared: Arc<Shared>,
     pub sleeps: Sleeps,
+    /// Where tokens are kept that replace others; without it they are told as notes.
+    pub kept: Option<Arc<Kept>>,
     /// The manifest's `api_budget`; every call goes through it.
     pub budget: Option<Arc<Budget>>,
 }
@@ -73,6 +76,7 @@ impl Build {
             notes: Arc::new(|_| {}),
             shared: Arc::default(),
             sleeps: Sleeps::default(),
+            kept: None,
             budget: None,
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     caller::DEFAULT_PROJECT,
     desk::Desk,
     identity::Identity,
+    keeping::{Courier, Keeping},
     manifests::{self, REGISTRY, Types},
     registry::Registry,
     secrets::{Elsewhere, Vault, VaultServer},
@@ -25,7 +26,7 @@ pub struct App {
     pub context: Context,
     pub settings: Settings,
     pub identity: Identity,
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// What references to secrets reach.
     pub elsewhere: Elsewhere,
     /// The runs that this process carries out, and its schedules.
@@ -47,6 +48,8 @@ pub struct Settings {
     pub files: LocalFiles,
     /// How many runs go at the same time; the others wait.
     pub runs_at_once: usize,
+    /// Who fetches tokens that are good for one use.
+    pub courier: Courier,
     /// Where manifests are fetched by name: a base URL with the public registry's layout below it.
     pub manifest_registry: String,
 }
@@ -70,6 +73,7 @@ impl Default for Settings {
             vault: None,
             files: LocalFiles::Anywhere,
             runs_at_once: 4,
+            courier: Courier::Own,
             manifest_registry: REGISTRY.to_owned(),
         }
     }
@@ -114,12 +118,16 @@ impl App {
             context,
             settings,
             identity,
-            vault,
+            vault: Arc::new(vault),
             elsewhere,
             desk: Desk::default(),
         });
         app.make_default_project().await?;
         Ok(app)
+    }
+    /// What keeps tokens that connectors were given in place of older ones.
+    pub fn keeping(&self) -> Keeping {
+        Keeping::new(self.store.clone(), self.vault.clone(), &self.context, self.settings.courier.clone())
     }
     pub fn now_ms(&self) -> i64 {
         self.context.clock.now().as_millisecond()

@@ -16,6 +16,7 @@ pub mod connectors;
 pub mod desk;
 pub mod health;
 pub mod identity;
+pub mod keeping;
 pub mod keys;
 pub mod manifests;
 mod moment;

@@ -6,7 +6,7 @@ use linkspan_app::{App, LocalFiles, Mode, Settings, secrets::VaultServer};
 use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::Store;
 
-use crate::{ends, settings};
+use crate::{ends, kept, settings};
 
 /// An open data dir.
 pub struct House {
@@ -27,6 +27,7 @@ impl House {
             admin_key: secret("LINKSPAN_ADMIN_KEY"),
             encryption_key: secret("CONNECTOR_ENCRYPTION_KEY"),
             vault: vault(),
+            courier: kept::courier(matches!(files, LocalFiles::Under(_))),
             files,
             runs_at_once: runs_at_once()?,
             manifest_registry: text("LINKSPAN_MANIFEST_REGISTRY").unwrap_or_else(|| Settings::default().manifest_registry),
@@ -58,7 +59,7 @@ fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-fn secret(name: &str) -> Option<Secret> {
+pub fn secret(name: &str) -> Option<Secret> {
     text(name).map(Secret::new)
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// Beyond this many records at one moment they are not remembered, and come again.
 const MOST_RECORDS: usize = 10_000;
-const MOST_PARTITIONS: usize = 2_000;
+const MOST_PARTITIONS: usize = 10_000;
 
 /// By partition: the moment, and what its records are told apart by.
 #[derive(Clone, Debug, Default)]

@@ -240,6 +240,10 @@ impl Partitioned {
         self.state_of(&parts)
     }
 
+    pub fn is_global(&self) -> bool {
+        self.lock().is_global
+    }
+
     pub fn state(&self) -> Map<String, Value> {
         self.state_of(&self.lock())
     }

@@ -1,7 +1,9 @@
 //! The language of manifests, beside vectors that a run of the reference interpreter wrote.
 
 mod asking;
+mod guests;
 mod oauth;
+mod rest;
 mod server;
 mod templates;
 

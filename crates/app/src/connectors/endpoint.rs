@@ -45,7 +45,8 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
     let secrets = secrets(app, &document, &connector, &kind).await.map_err(|e| e.with("connector", &name))?;
     let redactor = Redactor::of(&secrets);
     let config = ready(app, &document.project, &kind, &connector, secrets).map_err(|e| e.with("connector", &name))?;
-    Ok(Opened { document, connector, endpoint: Endpoint::new(kind, config).named(name), redactor })
+    let endpoint = Endpoint::new(kind, config).named(name).kept(app.keeping().stored(document.id));
+    Ok(Opened { document, connector, endpoint, redactor })
 }
 
 fn refuse_unusable(connector: &Connector, name: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, ErrorKind, MASK, Result, Role, Source};
+use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, ErrorKind, Keeper, MASK, Result, Role, Source};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ pub struct Endpoint {
     pub shown: String,
     /// Where its config was written down, for errors about it.
     declared: Option<Declared>,
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// Where a connector was declared: its name, the place of its config, and the places of the fields in it.
@@ -34,7 +35,7 @@ pub struct Declared {
 impl Endpoint {
     pub fn new(kind: ConnectorType, config: Value) -> Self {
         let shown = kind.spec.name.to_string();
-        Self { kind, config, shown, declared: None }
+        Self { kind, config, shown, declared: None, keeper: None }
     }
 
     /// A URL or a path.
@@ -51,6 +52,11 @@ impl Endpoint {
     /// The same end, with the place where it was written down.
     pub fn declared(self, at: Declared) -> Self {
         Self { declared: Some(at), ..self }
+    }
+
+    /// The same end, with who keeps what it changes in its config.
+    pub fn kept(self, keeper: Arc<dyn Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     pub fn config(&self) -> &Value {
@@ -70,7 +76,8 @@ impl Endpoint {
 
     /// Opens without I/O. A config that does not fit names the place where it was written down.
     pub fn open(&self, context: Context) -> Result<Arc<dyn Connector>> {
-        self.kind.open(self.config.clone(), context).map_err(|e| {
+        let keeper = self.keeper.clone().unwrap_or_else(|| context.keeper.clone());
+        self.kind.open(self.config.clone(), Context { keeper, ..context }).map_err(|e| {
             let Some(at) = &self.declared else { return e };
             let field = e.context().iter().find(|(k, _)| *k == "field").map(|(_, v)| v.clone());
             let nearer = field.and_then(|f| at.fields.get(&f)).unwrap_or(&at.place).clone();

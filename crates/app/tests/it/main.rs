@@ -4,6 +4,7 @@
 
 mod auth;
 mod connectors;
+mod keeping;
 mod plant;
 mod printed;
 mod pulls;

@@ -14,6 +14,7 @@ mod hub;
 mod killing;
 mod kills;
 mod lattice;
+mod manifest_runs;
 mod manifests;
 mod mysql;
 #[path = "../../../connectors/tests/it/mysql_server.rs"]
@@ -26,6 +27,7 @@ mod secrets;
 mod serve;
 mod ssrf;
 mod stops;
+mod tokens;
 mod walk;
 mod wrong_files;
 mod wrong_mysql;
