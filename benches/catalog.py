@@ -4,8 +4,28 @@ usage: catalog.py PROGRAM [--manifests 400] [--repeat 5] [--folder DIR] [--json 
 PROGRAM is the `linkspan` binary. Without --folder the manifests are drawn: 3 to 40 streams each with schemas, 20 to 300 kB of YAML, as
 public ones are. With --folder they are what lies there (one folder a connector, `manifest.yaml` in it); nothing of it is kept.
 """
-import argparse, json, os, random, statistics, subprocess, sys, tempfile, time, urllib.request
-from hub import KEY, Server
+import argparse, json, os, random, signal, statistics, subprocess, sys, tempfile, time, urllib.request
+
+KEY = "benchmark-key-of-the-catalog-0123456789abcdef"
+
+
+class Server:
+    def __init__(self, program, folder):
+        began = time.perf_counter()
+        args = [program, "serve", "--data-dir", folder, "--bind", "127.0.0.1", "--port", "0", "--output", "json"]
+        self.process = subprocess.Popen(args, env={**os.environ, "LINKSPAN_ADMIN_KEY": KEY}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        said = json.loads(self.process.stdout.readline())
+        self.said_ms = 1e3 * (time.perf_counter() - began)
+        self.port = int(said["url"].rsplit(":", 1)[1])
+
+    def memory(self):
+        """Resident now and at most, in MB."""
+        lines = dict(l.split(":", 1) for l in open(f"/proc/{self.process.pid}/status") if ":" in l)
+        return {name: round(int(lines[field].split()[0]) / 1024, 1) for name, field in (("rss_mb", "VmRSS"), ("peak_mb", "VmHWM"))}
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(40)
 
 
 def stream(rng, name):

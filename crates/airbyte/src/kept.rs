@@ -1,7 +1,7 @@
 //! A source's config where a house keeps it: read again before a token that is good for one use is spent, and written before its
 //! successor is used.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use linkspan_core::{Holding, Keeper, Place, Result};
 use serde_json::{Map, Value};
@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 use crate::{
     config::{Prepared, Spec},
     dpath::{self, Step},
-    wiring::Build,
 };
 
 /// Whose config it is, and how the source sees it.
@@ -34,13 +33,12 @@ impl Kept {
         Self { keeper, within, root }
     }
 
-    /// Takes the config; the build sees from now on what others kept.
-    pub async fn hold(&self, places: &[&[Step]], build: &Build) -> Result<InHand<'_>> {
+    /// Takes the config; with it comes what the source is to see from now on: what others kept is in it.
+    pub async fn hold(&self, places: &[&[Step]]) -> Result<(InHand<'_>, Value)> {
         let places: Vec<Place> = places.iter().map(|place| self.whole(place)).collect();
         let hand = InHand { kept: self, holding: self.keeper.hold(&places).await? };
         let now = hand.prepared()?.config;
-        *build.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        Ok(hand)
+        Ok((hand, now))
     }
 
     fn whole(&self, place: &[Step]) -> Place {
@@ -62,8 +60,8 @@ impl InHand<'_> {
         }
     }
 
-    /// Keeps the values, and what the manifest migrated, durably; only then does the build see them.
-    pub async fn keep(self, values: Changes<'_>, build: &Build) -> Result<()> {
+    /// Keeps the values, and what the manifest migrated, durably; the answer is the config that the source is to see now.
+    pub async fn keep(self, values: Changes<'_>) -> Result<Value> {
         let Prepared { mut config, migrated } = self.prepared()?;
         let mut changes: Vec<(Place, Value)> = migrated.map_or_else(Vec::new, |migrated| self.migrated(&migrated));
         for (place, value) in values {
@@ -71,8 +69,7 @@ impl InHand<'_> {
             changes.push((self.kept.whole(place), value));
         }
         self.holding.keep(&changes).await?;
-        *build.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
-        Ok(())
+        Ok(config)
     }
 
     /// Top fields that the manifest's migrations changed: they come before the tokens, which go into what they made.

@@ -95,6 +95,10 @@ impl Build {
         let rotated = self.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner);
         dpath::get(rotated.as_ref().unwrap_or(&self.config), path).ok().flatten().cloned()
     }
+    /// The config as it is kept now.
+    pub fn adopt(&self, config: Value) {
+        *self.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+    }
     /// Writes values into the config and hands it out before anybody uses them: a token that only this process knows is lost with it.
     pub fn rotate(&self, values: Vec<(&[Step], Value)>) -> Result<()> {
         let config = {

@@ -59,7 +59,7 @@ fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-pub fn secret(name: &str) -> Option<Secret> {
+fn secret(name: &str) -> Option<Secret> {
     text(name).map(Secret::new)
 }
 

@@ -14,7 +14,7 @@ use linkspan_store::Store;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::{house, settings};
+use crate::settings;
 
 /// The data dir of a command, for all of its ends.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl DataDir {
         let Inner { asked, context, keeping } = &*self.0;
         let opened = keeping.get_or_try_init(async || {
             let store = Store::open(&settings::data_dir(asked.as_ref())?, context).await?;
-            let key = house::secret("CONNECTOR_ENCRYPTION_KEY");
+            let key = std::env::var("CONNECTOR_ENCRYPTION_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
             let vault = Vault::open(store.clone(), key.as_ref().map(Secret::expose))?;
             Ok(Keeping::new(store, Arc::new(vault), context, courier(false)))
         });

@@ -278,7 +278,8 @@ impl Inner {
     async fn renew(&self, key: &str, sent: Option<Option<&str>>) -> Result<String> {
         let (Some(kept), Some(paths)) = (&self.build.kept, &self.paths) else { return self.renewed(key, None).await };
         let places = [paths.refresh_token.as_slice(), &paths.access_token, &paths.expires];
-        let hand = kept.hold(&places, &self.build).await?;
+        let (hand, now) = kept.hold(&places).await?;
+        self.build.adopt(now);
         // Another process may have been first: then its token is the one of now.
         let theirs = match sent {
             None => self.valid(key),
@@ -306,7 +307,7 @@ impl Inner {
                 }
                 values.push((&paths.expires, times::written(until).into()));
                 match hand {
-                    Some(hand) => hand.keep(values, &self.build).await?,
+                    Some(hand) => self.build.adopt(hand.keep(values).await?),
                     None => self.build.rotate(values)?,
                 }
             }

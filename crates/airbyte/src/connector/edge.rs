@@ -91,6 +91,9 @@ impl Edge {
     /// A slice of the partition was read whole.
     pub(super) fn close(&mut self, key: &str, newest: Newest) {
         let Some(at) = newest.at else { return };
+        if self.0.len() >= MOST_PARTITIONS && !self.0.contains_key(key) {
+            return;
+        }
         let known = self.0.entry(key.to_owned()).or_default();
         match known.at {
             Some(earlier) if earlier > at => {}

@@ -1,6 +1,8 @@
 //! `api_rest`: every example of its page is run against an API that speaks all of these ways, and what is wrong in a config is said
 //! before anything is asked.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::sync::{Arc, Mutex};
 
 use linkspan_airbyte::{connector, yaml};

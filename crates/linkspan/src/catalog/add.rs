@@ -100,7 +100,7 @@ impl<'a> Progress<'a> {
         match &self.bar {
             Some(bar) => bar.inc(1),
             // Plain lines where nobody watches: a tenth at a time.
-            None if self.all > FEW && !self.terminal.json() && done % self.all.div_ceil(10) == 0 => {
+            None if self.all > FEW && !self.terminal.json() && done.is_multiple_of(self.all.div_ceil(10)) => {
                 self.terminal.err(&format!("{done} of {} manifests", self.all));
             }
             None => {}
