@@ -25,7 +25,7 @@ pub fn all() -> Vec<ConnectorType> {
 /// A manifest that is read already, with a config that it takes. `ConfigInvalid` for one that it does not.
 pub(crate) fn resolved(root: Arc<Value>, config: Value, context: Context) -> Result<Guest> {
     open::prepared(&root, config.clone())?;
-    Ok(Guest::new(Origin::Resolved(root), config, None, context))
+    Ok(Guest::new(Origin::Resolved(root), config, context))
 }
 
 pub fn manifest_type() -> ConnectorType {
@@ -60,7 +60,7 @@ pub fn rest_type() -> ConnectorType {
     };
     ConnectorType::new(spec, |config: rest::RestConfig, context: Context| {
         let (root, secrets) = config.manifest()?;
-        Ok(Guest::new(Origin::Resolved(Arc::new(root)), secrets, None, context))
+        Ok(Guest::new(Origin::Resolved(Arc::new(root)), secrets, context).within(&["auth"]))
     })
 }
 
@@ -79,6 +79,6 @@ struct ManifestConfig {
 
 impl ManifestConfig {
     fn open(self, context: Context) -> Guest {
-        Guest::new(Origin::File(self.path), self.config.into(), self.namespace, context)
+        Guest::new(Origin::File(self.path), self.config.into(), context).named(self.namespace).within(&["config"])
     }
 }

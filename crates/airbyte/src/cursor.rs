@@ -119,6 +119,15 @@ impl Cursor {
         }
     }
 
+    /// Whether the state counts each slice that was read whole. One position for all partitions moves at the stream's end only.
+    pub fn counts_slices(&self) -> bool {
+        match self {
+            Self::Whole => false,
+            Self::Ranged(_) | Self::Counting(_) => true,
+            Self::Partitioned(parts) => !parts.is_global(),
+        }
+    }
+
     /// Whether a record with this cursor value belongs to this read.
     pub fn is_due(&self, value: Option<&Value>, slice: &Slice) -> Result<bool> {
         match self {

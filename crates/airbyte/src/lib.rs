@@ -25,6 +25,7 @@ pub mod guest;
 mod hand;
 pub mod inject;
 mod jinja;
+mod kept;
 mod looks;
 pub mod manifest;
 mod normalize;

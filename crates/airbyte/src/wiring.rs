@@ -18,6 +18,7 @@ use crate::{
     budget::Budget,
     cache::AnswerCache,
     dpath::{self, Step},
+    kept::Kept,
     template::{Scope, Template},
     tokens::Tokens,
 };
@@ -48,6 +49,8 @@ pub struct Build {
     pub notes: Arc<dyn Fn(Note) + Send + Sync>,
     pub shared: Arc<Shared>,
     pub sleeps: Sleeps,
+    /// Where tokens are kept that replace others; without it they are told as notes.
+    pub kept: Option<Arc<Kept>>,
     /// The manifest's `api_budget`; every call goes through it.
     pub budget: Option<Arc<Budget>>,
 }
@@ -80,6 +83,7 @@ impl Build {
             notes: Arc::new(|_| {}),
             shared: Arc::default(),
             sleeps: Sleeps::default(),
+            kept: None,
             budget: None,
         }
     }
@@ -97,6 +101,10 @@ impl Build {
     pub fn config_now(&self, path: &[Step]) -> Option<Value> {
         let rotated = self.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner);
         dpath::get(rotated.as_ref().unwrap_or(&self.config), path).ok().flatten().cloned()
+    }
+    /// The config as it is kept now.
+    pub fn adopt(&self, config: Value) {
+        *self.shared.rotated.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
     }
     /// Writes values into the config and hands it out before anybody uses them: a token that only this process knows is lost with it.
     pub fn rotate(&self, values: Vec<(&[Step], Value)>) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::{
     caller::DEFAULT_PROJECT,
     desk::Desk,
     identity::Identity,
+    keeping::{Courier, Keeping},
     lake::{Lake, LakeHome},
     manifests::{self, REGISTRY, Types},
     registry::Registry,
@@ -27,7 +28,7 @@ pub struct App {
     pub context: Context,
     pub settings: Settings,
     pub identity: Identity,
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// What references to secrets reach.
     pub elsewhere: Elsewhere,
     /// The runs that this process carries out, and its schedules.
@@ -51,6 +52,8 @@ pub struct Settings {
     pub files: LocalFiles,
     /// How many runs go at the same time; the others wait.
     pub runs_at_once: usize,
+    /// Who fetches tokens that are good for one use.
+    pub courier: Courier,
     /// Where manifests are fetched by name: a base URL with the public registry's layout below it.
     pub manifest_registry: String,
     pub uploads: UploadLimits,
@@ -92,6 +95,7 @@ impl Default for Settings {
             vault: None,
             files: LocalFiles::Anywhere,
             runs_at_once: 4,
+            courier: Courier::Own,
             manifest_registry: REGISTRY.to_owned(),
             uploads: UploadLimits::default(),
             lake: None,
@@ -138,7 +142,7 @@ impl App {
             context,
             settings,
             identity,
-            vault,
+            vault: Arc::new(vault),
             elsewhere,
             desk: Desk::default(),
             arriving: Arriving::default(),
@@ -150,6 +154,11 @@ impl App {
     /// The built-in lake.
     pub(crate) fn lake(&self) -> Lake<'_> {
         Lake { home: self.settings.lake.as_ref(), data_dir: self.store.dir(), registry: &self.registry, context: &self.context }
+    }
+
+    /// What keeps tokens that connectors were given in place of older ones.
+    pub fn keeping(&self) -> Keeping {
+        Keeping::new(self.store.clone(), self.vault.clone(), &self.context, self.settings.courier.clone())
     }
     pub fn now_ms(&self) -> i64 {
         self.context.clock.now().as_millisecond()

@@ -76,7 +76,12 @@ fn audit_of(context: &CallContext, edits: &[Edit]) -> NewEntry {
         Edit::QueueRun { run } => Some((run.connection.0, json!({ "kind": "run", "run": run.run }))),
         Edit::CancelRun { run } => Some((run.0, json!({ "kind": "run" }))),
         Edit::Reset { connection, .. } => Some((connection.0, json!({ "kind": "connection" }))),
-        Edit::Observe { .. } | Edit::Expect { .. } | Edit::Turn { .. } | Edit::PutConnection { .. } | Edit::ForgetConnection { .. } => None,
+        Edit::Observe { .. }
+        | Edit::Expect { .. }
+        | Edit::ExpectSecret { .. }
+        | Edit::Turn { .. }
+        | Edit::PutConnection { .. }
+        | Edit::ForgetConnection { .. } => None,
     });
     let (about, what) = touched.map_or((String::new(), json!({})), |(id, what)| (id.to_string(), what));
     audit_line(context, &about, what)

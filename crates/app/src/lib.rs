@@ -17,6 +17,7 @@ pub mod connectors;
 pub mod desk;
 pub mod health;
 pub mod identity;
+pub mod keeping;
 pub mod keys;
 mod lake;
 pub mod manifests;

@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Error, ErrorKind, Http, NoHttp, Result};
+use crate::{Error, ErrorKind, Http, Keeper, NoHttp, NoKeeper, Result};
 
 /// Lent to every connector when it is opened. Cheap to clone.
 #[derive(Clone)]
@@ -23,12 +23,14 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub net: Arc<dyn Net>,
     pub http: Arc<dyn Http>,
+    /// Where tokens go that the connector was given in place of older ones.
+    pub keeper: Arc<dyn Keeper>,
     pub files: Files,
     pub failpoints: Failpoints,
 }
 
 impl Context {
-    /// The real machine: its clock, its network, its disk. No HTTP client: the binary brings one.
+    /// The real machine: its clock, its network, its disk. No HTTP client and no keeper: the binary brings them.
     pub fn real() -> Self {
         Self::with_failpoints(Failpoints::default())
     }
@@ -37,6 +39,7 @@ impl Context {
             clock: Arc::new(SystemClock),
             net: Arc::new(SystemNet),
             http: Arc::new(NoHttp),
+            keeper: Arc::new(NoKeeper),
             files: Files { failpoints: failpoints.clone() },
             failpoints,
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{At, Common, Connectors},
-    ends,
+    ends, kept,
     project::Project,
     terminal::{Terminal, grouped, table},
 };
@@ -27,7 +27,8 @@ pub async fn run(verb: &Connectors, below: &ArgMatches, common: &Common, context
 async fn find(at: &At, common: &Common, context: &Context) -> Result<Endpoint> {
     let project = at.file.as_deref().map(Project::read).transpose()?;
     let registry = ends::registry_for(project.as_ref(), common.data_dir.as_ref(), context).await?;
-    ends::find(&at.target, &registry, project.as_ref())
+    let found = ends::find(&at.target, &registry, project.as_ref())?;
+    Ok(kept::DataDir::new(common.data_dir.as_ref(), context).keeps(found))
 }
 
 async fn check(endpoint: Endpoint, context: Context, terminal: &Terminal) -> Result<()> {

@@ -6,7 +6,7 @@ use linkspan_app::{App, LakeHome, LocalFiles, Mode, Settings, UploadLimits, secr
 use linkspan_core::{Context, Error, ErrorKind, Result, Secret};
 use linkspan_store::Store;
 
-use crate::{ends, settings};
+use crate::{ends, kept, settings};
 
 /// An open data dir.
 pub struct House {
@@ -27,6 +27,7 @@ impl House {
             admin_key: secret("LINKSPAN_ADMIN_KEY"),
             encryption_key: secret("CONNECTOR_ENCRYPTION_KEY"),
             vault: vault(),
+            courier: kept::courier(matches!(files, LocalFiles::Under(_))),
             files,
             runs_at_once: runs_at_once()?,
             uploads: uploads()?,

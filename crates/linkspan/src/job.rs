@@ -13,7 +13,7 @@ use linkspan_engine::{
 };
 
 use crate::{
-    cli, ends,
+    cli, ends, kept,
     project::{ConnectionEntry, Project},
 };
 
@@ -21,7 +21,8 @@ use crate::{
 pub async fn jobs(args: &cli::Sync, data_dir: Option<&PathBuf>, context: &Context) -> Result<Vec<Job>> {
     let project = args.file.as_deref().map(Project::read).transpose()?;
     let registry = ends::registry_for(project.as_ref(), data_dir, context).await?;
-    match (&args.from, &args.to, &project) {
+    let keeps = kept::DataDir::new(data_dir, context);
+    let jobs = match (&args.from, &args.to, &project) {
         (Some(from), Some(to), project) => {
             let ends = (ends::find(from, &registry, project.as_ref())?, ends::find(to, &registry, project.as_ref())?);
             Ok(vec![of_ends(ends, args, &here()?)])
@@ -30,7 +31,8 @@ pub async fn jobs(args: &cli::Sync, data_dir: Option<&PathBuf>, context: &Contex
             .fix("write both ends: linkspan sync FROM TO; or name a connection of the file with --connection")),
         (None, _, Some(project)) => declared(args, project, &registry),
         (None, _, None) => Err(Error::new(ErrorKind::ConfigInvalid, "nothing to sync").fix("linkspan sync FROM TO")),
-    }
+    };
+    Ok(jobs?.into_iter().map(|job| Job { from: keeps.keeps(job.from), to: keeps.keeps(job.to), ..job }).collect())
 }
 
 /// The folder that relative paths on the command line mean.

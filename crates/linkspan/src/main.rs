@@ -7,6 +7,7 @@ mod apply;
 mod catalog;
 mod cli;
 mod connectors;
+mod courier;
 mod demo;
 mod dry;
 mod ends;
@@ -14,6 +15,7 @@ mod errors;
 mod house;
 mod interrupt;
 mod job;
+mod kept;
 mod manifest;
 mod progress;
 mod project;
@@ -42,6 +44,10 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if courier::is_asked() {
+        tell_of_panics();
+        return courier::run();
+    }
     let asked = match parse() {
         Ok(Ok(asked)) => asked,
         Ok(Err(e)) => return usage(&e),

@@ -48,6 +48,8 @@ pub enum Edit {
     CancelRun { run: RunId },
     /// As [`Request::Reset`](crate::Request::Reset). `Conflict` while a run is going.
     Reset { connection: ConnectionId, of: ResetOf },
+    /// Nothing changes, but the document's secret must be this token, or none.
+    ExpectSecret { id: Uuid, token: Option<String> },
     /// The secret under another data key. Skipped when it is no longer the one that was read.
     Turn { id: Uuid, was: String, secret: Sealed },
 }

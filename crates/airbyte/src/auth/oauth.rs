@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
-use linkspan_core::{Error, ErrorKind, Result, Retry};
+use linkspan_core::{Error, ErrorKind, Holding, Result, Retry};
 use serde_json::{Map, Value};
 
 use super::{
@@ -20,6 +20,7 @@ use crate::{
     dpath::Step,
     form,
     inject::Inject,
+    kept::InHand,
     python::text,
     template::{Condition, Mapping, Template},
     tokens::Held,
@@ -183,6 +184,13 @@ struct Inner {
     build: Build,
 }
 
+/// Tokens that were just given.
+struct New {
+    token: String,
+    refresh_token: Option<Value>,
+    until: Timestamp,
+}
+
 impl Inner {
     fn check(&self, component: &Component<'_>) -> Result<()> {
         if self.paths.is_some() || self.assertion.is_some() {
@@ -210,7 +218,7 @@ impl Inner {
                     let _one_at_a_time = self.build.shared.refreshing.lock().await;
                     match self.valid(&key) {
                         Some(token) => Ok(token),
-                        None => self.renew(&key).await,
+                        None => self.renew(&key, None).await,
                     }
                 })
                 .await
@@ -223,9 +231,8 @@ impl Inner {
         let key = self.key()?;
         detached(async move {
             let _one_at_a_time = self.build.shared.refreshing.lock().await;
-            let is_newer = self.held(&key).is_some_and(|held| sent.is_some_and(|sent| sent != format!("Bearer {}", held.token)));
-            if !is_newer {
-                self.renew(&key).await?;
+            if self.newer(&key, sent.as_deref()).is_none() {
+                self.renew(&key, Some(sent.as_deref())).await?;
             }
             Ok(Refresh::Done)
         })
@@ -242,6 +249,12 @@ impl Inner {
 
     fn valid(&self, key: &str) -> Option<String> {
         self.held(key).filter(|held| self.build.clock.now() <= held.until).map(|held| held.token)
+    }
+
+    /// A token that is not the one that was sent.
+    fn newer(&self, key: &str, sent: Option<&str>) -> Option<String> {
+        let held = self.held(key)?;
+        sent.is_some_and(|sent| sent != format!("Bearer {}", held.token)).then_some(held.token)
     }
 
     /// What makes two streams ask for the same token.
@@ -264,27 +277,56 @@ impl Inner {
         mapping.as_ref().map_or_else(|| Ok(Map::new()), |m| m.eval(&self.build.scope()))
     }
 
-    /// Gets a new token; the caller holds the lock.
-    async fn renew(&self, key: &str) -> Result<String> {
-        let answer = self.asked().await?;
+    /// Gets a new token; the caller holds the lock. `sent`: the token that was refused, where one was.
+    async fn renew(&self, key: &str, sent: Option<Option<&str>>) -> Result<String> {
+        let (Some(kept), Some(paths)) = (&self.build.kept, &self.paths) else { return self.renewed(key, None).await };
+        let places = [paths.refresh_token.as_slice(), &paths.access_token, &paths.expires];
+        let (hand, now) = kept.hold(&places).await?;
+        self.build.adopt(now);
+        // Another process may have been first: then its token is the one of now.
+        let theirs = match sent {
+            None => self.valid(key),
+            Some(sent) => self.newer(key, sent),
+        };
+        match theirs {
+            Some(token) => Ok(token),
+            None => self.renewed(key, Some(hand)).await,
+        }
+    }
+
+    async fn renewed(&self, key: &str, hand: Option<InHand<'_>>) -> Result<String> {
+        let answer = self.asked(hand.as_ref().map(|hand| hand.holding.as_ref())).await?;
+        let found = self.read(&answer, key);
+        if let (Err(_), Some(hand)) = (&found, &hand) {
+            hand.holding.discard().await;
+        }
+        let New { token, refresh_token, until } = found?;
+        match &self.paths {
+            None => self.build.shared.tokens.put(key.to_owned(), Held { token: token.clone(), until }),
+            Some(paths) => {
+                let mut values = vec![(paths.access_token.as_slice(), Value::from(token.as_str()))];
+                if let Some(fresh) = refresh_token {
+                    values.push((&paths.refresh_token, fresh));
+                }
+                values.push((&paths.expires, times::written(until).into()));
+                match hand {
+                    Some(hand) => self.build.adopt(hand.keep(values).await?),
+                    None => self.build.rotate(values)?,
+                }
+            }
+        }
+        Ok(token)
+    }
+
+    /// What an answer of the token endpoint brings.
+    fn read(&self, answer: &Answer, key: &str) -> Result<New> {
         let body = answer.json().unwrap_or(&Value::Null);
         let find = |name: &Template| Ok::<_, Error>(found(body, &self.build.text(name)?, 0).cloned());
         let token = find(&self.wire.access_token_name)?.filter(crate::truth::is_true).map(|v| text(&v)).ok_or_else(|| {
             Error::new(ErrorKind::DataInvalid, "the token endpoint's answer holds no access token").fix("check access_token_name")
         })?;
         let until = self.end(find(&self.wire.expires_in_name)?, key)?;
-        match &self.paths {
-            None => self.build.shared.tokens.put(key.to_owned(), Held { token: token.clone(), until }),
-            Some(paths) => {
-                let mut values = vec![(paths.access_token.as_slice(), Value::from(token.as_str()))];
-                if let Some(fresh) = find(&self.wire.refresh_token.0)? {
-                    values.push((&paths.refresh_token, fresh));
-                }
-                values.push((&paths.expires, times::written(until).into()));
-                self.build.rotate(values)?;
-            }
-        }
-        Ok(token)
+        Ok(New { token, refresh_token: find(&self.wire.refresh_token.0)?, until })
     }
 
     fn end(&self, told: Option<Value>, key: &str) -> Result<Timestamp> {
@@ -347,9 +389,9 @@ impl Inner {
         }
     }
 
-    /// Asks the token endpoint, again while it fails inside. An endpoint that got the refresh token may have used it up, so a request
-    /// that broke off is repeated only for tokens that are used more than once.
-    async fn asked(&self) -> Result<Answer> {
+    /// Asks the token endpoint, again while it fails inside or breaks off: where it has used the refresh token up by then, nothing but a
+    /// provider that forgives a quick repetition brings the connection back.
+    async fn asked(&self, holding: Option<&dyn Holding>) -> Result<Answer> {
         let endpoint = self.wire.endpoint.as_ref().map(|t| self.build.text(t)).transpose()?.filter(|url| !url.is_empty());
         let endpoint = endpoint
             .ok_or_else(|| Error::new(ErrorKind::ConfigInvalid, "OAuth has no token endpoint").fix("set token_refresh_endpoint"))?;
@@ -361,9 +403,14 @@ impl Inner {
         };
         let headers = headers.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), text(v))).collect();
         let call = Call { method: Method::POST, url, headers, body, body_type: "application/x-www-form-urlencoded" };
+        let spends = self.spends()?;
         let mut wait = 1.0;
         for last in (0..TRIES).rev() {
-            let problem = match call::send(&call, &self.build).await {
+            let came = match holding {
+                Some(holding) => call::spend(&call, &spends, holding).await,
+                None => call::send(&call, &self.build).await,
+            };
+            let problem = match came {
                 Ok(answer) if answer.is_ok() => return Ok(answer),
                 Ok(answer) if answer.status.as_u16() == 429 || answer.status.is_server_error() => refused(&answer, ErrorKind::Unavailable),
                 Ok(answer) => return Err(self.rejected(&answer)),
@@ -377,6 +424,12 @@ impl Inner {
             wait = f64::min(wait * 2.0, 60.0);
         }
         Err(Error::new(ErrorKind::Internal, "no try was made"))
+    }
+
+    /// Names the refresh token of now, as nothing that shows it.
+    fn spends(&self) -> Result<String> {
+        let token = self.refresh_token()?.unwrap_or_default();
+        Ok(blake3::derive_key("linkspan 2026-11 a refresh token's name", token.as_bytes()).iter().map(|b| format!("{b:02x}")).collect())
     }
 
     fn rejected(&self, answer: &Answer) -> Error {

@@ -13,7 +13,7 @@ use crate::{
 
 /// Beyond this many records at one moment they are not remembered, and come again.
 const MOST_RECORDS: usize = 10_000;
-const MOST_PARTITIONS: usize = 2_000;
+const MOST_PARTITIONS: usize = 10_000;
 
 /// By partition: the moment, and what its records are told apart by.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +91,9 @@ impl Edge {
     /// A slice of the partition was read whole.
     pub(super) fn close(&mut self, key: &str, newest: Newest) {
         let Some(at) = newest.at else { return };
+        if self.0.len() >= MOST_PARTITIONS && !self.0.contains_key(key) {
+            return;
+        }
         let known = self.0.entry(key.to_owned()).or_default();
         match known.at {
             Some(earlier) if earlier > at => {}

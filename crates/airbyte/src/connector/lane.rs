@@ -1,19 +1,29 @@
 //! One stream's flow: its partitions side by side, a checkpoint behind each.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use linkspan_core::{Changes, Covers, Ended, Error, ErrorKind, JsonRows, Lane, Output, Result, Rows, Scope, State, Stop, StreamName};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::Either,
+    stream::{BoxStream, Peekable},
+};
+use linkspan_core::{
+    Changes, Clock, Covers, Ended, Error, ErrorKind, JsonRows, Lane, Output, Result, Rows, Scope, State, Stop, StreamName,
+};
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::{self, Edge, Newest},
     shape::Shape,
 };
-use crate::{cursor::Observed, hand, record::Record, slice::Slice, stream::Stream};
+use crate::{cursor::Observed, hand, partition::Slices, record::Record, slice::Slice, stream::Stream};
 
 /// The version of the states that lanes write.
 pub(super) const VERSION: u16 = 1;
@@ -39,13 +49,51 @@ pub(super) struct GuestLane {
     pub(super) stream: Arc<Stream>,
     pub(super) name: StreamName,
     pub(super) shape: Shape,
-    /// Partitions read at once; one, where a row must not come twice: a state covers whole partitions only.
-    pub(super) workers: usize,
+    /// How many partitions the source reads at once, over all of its streams, and the places for them.
+    pub(super) places: (usize, Arc<Semaphore>),
+    pub(super) pace: Pace,
     /// What the last run saw last; none for a full read.
     pub(super) edge: Option<Edge>,
+    /// When the last checkpoint was.
+    pub(super) told: Instant,
+    /// Whether the cursor asked for one since.
+    pub(super) is_due: bool,
+    pub(super) pending: Pending,
+    pub(super) clock: Arc<dyn Clock>,
     /// Held while a stream is read that must not be read beside others.
     pub(super) group: Option<Arc<Mutex<()>>>,
 }
+
+/// Rows that wait for others to go with.
+#[derive(Default)]
+pub(super) struct Pending {
+    text: Vec<u8>,
+    ranges: Vec<(u32, u32)>,
+}
+
+/// When a checkpoint may stand behind the rows, while partitions are read side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At the end only: what is read whole has no place to go on from.
+    Once,
+    /// Any time: the state counts partitions that were read whole, and rows of the others fold when they come again.
+    Flowing,
+    /// When no partition is half read, as a row that comes again would be a row too many. So partitions are read in turns: no new one
+    /// begins for a moment when it is time for a checkpoint.
+    ByTurns,
+}
+
+/// So long is read without a checkpoint, where one could be.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Small pages that are there at the same time go on together.
+const MOST_READY: usize = 64;
+const BATCH_BYTES: usize = 1 << 18;
+
+/// More at once brings nothing.
+const MOST_AT_ONCE: usize = 64;
+
+type Partitions = Peekable<Slices>;
 
 /// What the partitions of a stream say.
 #[allow(clippy::large_enum_variant, reason = "one of the large ones is made for each partition")]
@@ -59,45 +107,103 @@ impl GuestLane {
         Scope::Stream(self.name.clone())
     }
 
-    /// All partitions, `workers` at a time, pulled as they are read. A stop lets those under way end.
-    fn said(&self, stop: &Stop) -> BoxStream<'static, Result<Said>> {
-        let (stream, edge, stop) = (self.stream.clone(), Arc::new(self.edge.clone()), stop.clone());
+    /// All partitions, made as they are pulled. A stop lets those under way end.
+    fn partitions(&self, stop: &Stop) -> Partitions {
+        let stop = stop.clone();
         let asked = async move { stop.wait().await };
-        let partitions =
-            self.stream.slices().take_until(Box::pin(asked)).map_ok(move |slice| partition(stream.clone(), edge.clone(), slice));
-        match self.workers {
-            0 | 1 => partitions.try_flatten().boxed(),
-            many => partitions.try_flatten_unordered(many.min(64)).boxed(),
+        self.stream.slices().take_until(Box::pin(asked)).boxed().peekable()
+    }
+
+    /// Partitions side by side, until there are no more or the turn is over.
+    async fn turn(&mut self, partitions: &mut Partitions, before: &Arc<Option<Edge>>, out: &mut Output) -> Result<()> {
+        let (many, places) = self.places.clone();
+        let many = many.clamp(1, MOST_AT_ONCE);
+        let (stream, edge, clock) = (self.stream.clone(), before.clone(), self.clock.clone());
+        let is_over = match self.pace {
+            Pace::ByTurns => Either::Left(async move { clock.sleep(TURN).await }),
+            Pace::Once | Pace::Flowing => Either::Right(futures::future::pending()),
+        };
+        // One at a time needs no other turn than its own end.
+        let most = if many == 1 && self.pace == Pace::ByTurns { 1 } else { usize::MAX };
+        let read = move |slice| partition(stream.clone(), edge.clone(), places.clone(), slice);
+        let parts = Pin::new(partitions).take(most).take_until(Box::pin(is_over)).map_ok(read);
+        let mut said = match many {
+            1 => parts.try_flatten().boxed(),
+            many => parts.try_flatten_unordered(many).boxed(),
         }
+        .ready_chunks(MOST_READY);
+        while let Some(ready) = said.next().await {
+            for next in ready {
+                self.take(next.map_err(|e| plainly(e).with("stream", &self.name))?, out).await?;
+            }
+            self.flush(out).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, said: Said, out: &mut Output) -> Result<()> {
+        let (slice, told) = match said {
+            Said::Rows(records) => return self.rows(&records, out).await,
+            Said::Closed(slice, told) => (slice, *told),
+        };
+        let (observed, newest) = told;
+        if let Some(edge) = &mut self.edge {
+            edge.close(&edge::key(&slice), newest);
+        }
+        self.is_due |= self.stream.cursor.close(&slice, observed)?.is_some();
+        if self.pace == Pace::Flowing { self.told_when_due(out).await } else { Ok(()) }
+    }
+
+    /// A state of many partitions is large: it is told when the cursor says so, and after a while.
+    async fn told_when_due(&mut self, out: &mut Output) -> Result<()> {
+        if self.is_due || self.told.elapsed() >= TURN {
+            self.checkpoint(&self.stream.cursor.state(), out).await?;
+        }
+        Ok(())
+    }
+
+    /// No partition is half read.
+    async fn rest(&mut self, out: &mut Output) -> Result<()> {
+        if self.pace == Pace::ByTurns && self.stream.cursor.counts_slices() { self.told_when_due(out).await } else { Ok(()) }
     }
 
     async fn rows(&mut self, records: &[Record], out: &mut Output) -> Result<()> {
-        let mut text = Vec::with_capacity(records.len() * 256);
-        let mut ranges = Vec::with_capacity(records.len());
         for record in records {
             let value = record.value();
             if self.shape.learn(&value) {
-                send(&self.name, std::mem::take(&mut text), std::mem::take(&mut ranges), out).await?;
+                self.flush(out).await?;
                 out.schema(&self.name, self.shape.schema()).await?;
             }
+            let Pending { text, ranges } = &mut self.pending;
             let start = text.len() as u32;
-            self.shape.write(&value, &mut text);
+            self.shape.write(&value, text);
             ranges.push((start, text.len() as u32));
         }
-        send(&self.name, text, ranges, out).await
+        if self.pending.text.len() >= BATCH_BYTES { self.flush(out).await } else { Ok(()) }
     }
 
-    async fn checkpoint(&self, state: &Map<String, Value>, out: &mut Output) -> Result<()> {
+    async fn flush(&mut self, out: &mut Output) -> Result<()> {
+        if self.pending.ranges.is_empty() {
+            return Ok(());
+        }
+        let Pending { text, ranges } = std::mem::take(&mut self.pending);
+        out.batch(&self.name, Rows::Json(JsonRows::new(Bytes::from(text), ranges)), Changes::default()).await
+    }
+
+    async fn checkpoint(&mut self, state: &Map<String, Value>, out: &mut Output) -> Result<()> {
+        self.flush(out).await?;
         let mut value = json!({ "stream": state });
         if let Some(edge) = &self.edge {
             value["edge"] = edge.write(&self.stream.cursor);
         }
+        (self.told, self.is_due) = (Instant::now(), false);
         out.checkpoint(&self.scope(), State::new(VERSION, value)).await
     }
 }
 
-fn partition(stream: Arc<Stream>, edge: Arc<Option<Edge>>, slice: Arc<Slice>) -> BoxStream<'static, Result<Said>> {
+fn partition(stream: Arc<Stream>, edge: Arc<Option<Edge>>, places: Arc<Semaphore>, slice: Arc<Slice>) -> BoxStream<'static, Result<Said>> {
     hand::stream(move |mut hand| async move {
+        let _place = places.acquire().await.map_err(|e| Error::new(ErrorKind::Internal, "a source's places are gone").because(e))?;
         let mut observed = Observed::default();
         let mut newest = Newest::default();
         let key = edge::key(&slice);
@@ -124,11 +230,6 @@ fn partition(stream: Arc<Stream>, edge: Arc<Option<Edge>>, slice: Arc<Slice>) ->
     })
 }
 
-async fn send(name: &StreamName, text: Vec<u8>, ranges: Vec<(u32, u32)>, out: &mut Output) -> Result<()> {
-    let rows = JsonRows::new(Bytes::from(text), ranges);
-    out.batch(name, Rows::Json(rows), Changes::default()).await
-}
-
 #[async_trait]
 impl Lane for GuestLane {
     fn covers(&self) -> Covers {
@@ -141,24 +242,19 @@ impl Lane for GuestLane {
             Some(group) => Some(group.lock().await),
             None => None,
         };
-        let mut said = self.said(stop);
-        while let Some(next) = said.next().await {
-            match next.map_err(|e| plainly(e).with("stream", &self.name))? {
-                Said::Rows(records) => self.rows(&records, out).await?,
-                Said::Closed(slice, told) => {
-                    let (observed, newest) = *told;
-                    if let Some(edge) = &mut self.edge {
-                        edge.close(&edge::key(&slice), newest);
-                    }
-                    if let Some(state) = self.stream.cursor.close(&slice, observed)? {
-                        self.checkpoint(&state, out).await?;
-                    }
-                }
+        let mut partitions = self.partitions(stop);
+        // What this run sees itself is no reason to leave a record out.
+        let before = Arc::new(self.edge.clone());
+        loop {
+            self.turn(&mut partitions, &before, out).await?;
+            if Pin::new(&mut partitions).peek().await.is_none() {
+                break;
             }
+            self.rest(out).await?;
         }
         if stop.requested() {
-            // A full read that was stopped has no place to go on from.
-            if self.edge.is_some() {
+            // A full read that was stopped has no place to go on from; positions that all partitions share have not moved.
+            if self.pace == Pace::Flowing || (self.pace == Pace::ByTurns && self.stream.cursor.counts_slices()) {
                 self.checkpoint(&self.stream.cursor.state(), out).await?;
             }
             return Ok(Ended::Stopped);

@@ -15,14 +15,14 @@ use linkspan_core::{
     Source as HouseSource, State, Stream as HouseStream, StreamName,
 };
 use serde_json::{Map, Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::Edge,
-    lane::{GuestLane, VERSION, plainly},
+    lane::{GuestLane, Pace, Pending, VERSION, plainly},
     shape::Shape,
 };
-use crate::{check, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
+use crate::{check, kept::Kept, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
 
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
@@ -36,12 +36,20 @@ pub(crate) struct Guest {
     origin: Origin,
     config: Arc<Value>,
     namespace: Option<String>,
+    /// Where the config lies in the connector's own.
+    within: &'static [&'static str],
     context: Context,
 }
 
 impl Guest {
-    pub(super) fn new(origin: Origin, config: Value, namespace: Option<String>, context: Context) -> Self {
-        Self { origin, config: Arc::new(config), namespace, context }
+    pub(super) fn new(origin: Origin, config: Value, context: Context) -> Self {
+        Self { origin, config: Arc::new(config), namespace: None, within: &[], context }
+    }
+    pub(super) fn named(self, namespace: Option<String>) -> Self {
+        Self { namespace, ..self }
+    }
+    pub(super) fn within(self, within: &'static [&'static str]) -> Self {
+        Self { within, ..self }
     }
 
     fn source(&self) -> Result<Source> {
@@ -59,10 +67,11 @@ impl Guest {
             }
         };
         manifest::refuse_python(&root)?;
-        refuse_rotation(&root, "")?;
         let config = prepared(&root, Value::clone(&self.config))?;
         let mut build = Build::new(Arc::new(config), self.context.http.clone(), self.context.clock.clone());
         build.folder = folder;
+        let within = self.within.iter().map(|name| (*name).to_owned()).collect();
+        build.kept = Some(Arc::new(Kept::new(self.context.keeper.clone(), within, root.clone())));
         Source::new(root, build)
     }
 
@@ -81,7 +90,8 @@ impl Guest {
         let cursor = match stream.cursor.field() {
             Some(field) => {
                 shape.know(field);
-                Cursor::Columns(vec![field.to_owned()])
+                // The manifest says which column it is, whatever it is called: nobody has to choose.
+                Cursor::SourceDefined
             }
             None => Cursor::None,
         };
@@ -94,6 +104,7 @@ impl Guest {
         let source = self.source()?;
         let streams = source.streams(&states(selected, from)?, None).await.map_err(plainly)?;
         let workers = source.width()?.workers;
+        let places = Arc::new(Semaphore::new(workers));
         let mut groups: HashMap<String, Arc<Mutex<()>>> = HashMap::new();
         let mut lanes = Vec::new();
         for wanted in selected {
@@ -106,8 +117,25 @@ impl Guest {
                 ReadMode::Full => None,
                 _ => Some(Edge::read(from.get(&Scope::Stream(wanted.stream.name.clone())).map(|s| &s.value["edge"]), &stream.cursor)?),
             };
-            let workers = if wanted.repeats == Repeats::Folded { workers } else { 1 };
-            lanes.push(GuestLane { stream: stream.clone(), name: wanted.stream.name.clone(), shape, workers, edge, group });
+            let pace = match (wanted.read, wanted.repeats) {
+                (ReadMode::Full, _) => Pace::Once,
+                (_, Repeats::Folded) => Pace::Flowing,
+                (_, Repeats::Kept) => Pace::ByTurns,
+            };
+            let places = (workers, places.clone());
+            lanes.push(GuestLane {
+                stream: stream.clone(),
+                name: wanted.stream.name.clone(),
+                shape,
+                places,
+                pace,
+                edge,
+                told: Instant::now(),
+                is_due: false,
+                pending: Pending::default(),
+                clock: self.context.clock.clone(),
+                group,
+            });
         }
         Ok(lanes)
     }
@@ -152,26 +180,6 @@ async fn sample(stream: &Stream, shape: &mut Shape) -> Result<()> {
         break;
     }
     Ok(())
-}
-
-/// Tokens that are good for one use must be kept, and nobody keeps them here: the next run would find the connection lost.
-fn refuse_rotation(value: &Value, path: &str) -> Result<()> {
-    match value {
-        Value::Object(fields) => {
-            if fields.get("refresh_token_updater").is_some_and(|updater| !updater.is_null()) {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "the manifest keeps rotated refresh tokens in its config, which this connector cannot yet",
-                )
-                .with("path", path)
-                .fix("run the manifest with `linkspan manifest read` below a platform that keeps CONTROL messages"));
-            }
-            let skipped = |key: &str| key == "$parameters" || (path.is_empty() && key == "definitions");
-            fields.iter().filter(|(key, _)| !skipped(key)).try_for_each(|(key, value)| refuse_rotation(value, &format!("{path}.{key}")))
-        }
-        Value::Array(items) => items.iter().enumerate().try_for_each(|(at, item)| refuse_rotation(item, &format!("{path}[{at}]"))),
-        _ => Ok(()),
-    }
 }
 
 /// A config as a manifest's source wants it: what a spec makes of it, checked against the spec.

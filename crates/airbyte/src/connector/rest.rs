@@ -1,9 +1,15 @@
 //! An API described in a few lines, as a manifest.
 
-use linkspan_core::{Error, ErrorKind, Result, Secret};
+mod auth;
+mod paging;
+
+use linkspan_core::{Error, ErrorKind, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use self::{auth::Auth, paging::Pagination};
+use crate::cursor::Dates;
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -37,85 +43,6 @@ pub(super) struct RestConfig {
     /// Several streams, each with what the first ones above say where it says nothing.
     #[serde(default)]
     streams: Vec<StreamConfig>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Auth {
-    #[default]
-    None,
-    /// `Authorization: Bearer <token>`.
-    Bearer { token: Secret },
-    /// Name and password.
-    Basic {
-        username: String,
-        #[serde(default)]
-        password: Secret,
-    },
-    /// A key in a header (the default) or in a parameter.
-    ApiKey {
-        key: Secret,
-        /// The header's or the parameter's name.
-        name: String,
-        #[serde(default)]
-        place: KeyPlace,
-    },
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum KeyPlace {
-    #[default]
-    Header,
-    Query,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Pagination {
-    /// One request.
-    #[default]
-    None,
-    /// Page numbers.
-    Page {
-        page_size: u32,
-        #[serde(default = "page")]
-        param: String,
-        /// The parameter of the page's size; not sent without it.
-        size_param: Option<String>,
-        #[serde(default = "one")]
-        first: u32,
-    },
-    /// How many records to skip.
-    Offset {
-        page_size: u32,
-        #[serde(default = "offset")]
-        param: String,
-        size_param: Option<String>,
-    },
-    /// A token in each answer that asks for the next page.
-    Cursor {
-        /// Where the token is in the answer: names with dots between them.
-        token_path: String,
-        param: String,
-    },
-    /// The address of the next page, in each answer.
-    NextUrl {
-        /// Where the address is in the answer: names with dots between them.
-        url_path: String,
-    },
-    /// The `Link` header's `next`.
-    LinkHeader,
-}
-
-fn page() -> String {
-    "page".into()
-}
-fn offset() -> String {
-    "offset".into()
-}
-fn one() -> u32 {
-    1
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -157,8 +84,11 @@ impl RestConfig {
         if url.is_none() {
             return Err(wrong("base_url is no address of a web server", "base_url").fix("write it like https://api.example.com/v1"));
         }
-        let (authenticator, secrets) = self.auth.component();
+        let (authenticator, secrets) = self.auth.component()?;
         let streams = self.streams()?;
+        for stream in &streams {
+            self.judge(stream).map_err(|e| e.with("stream", &stream.name))?;
+        }
         let names: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
         let components: Vec<Value> = streams.iter().map(|stream| self.stream(stream, &authenticator)).collect();
         let manifest = json!({
@@ -193,6 +123,21 @@ impl RestConfig {
         Ok(all)
     }
 
+    /// What a config may say wrong that no type of a field shows.
+    fn judge(&self, stream: &StreamConfig) -> Result<()> {
+        stream.pagination.as_ref().unwrap_or(&self.pagination).judge()?;
+        if let Some(cursor) = stream.cursor.as_ref().or(self.cursor.as_ref()) {
+            cursor.judge()?;
+        }
+        let fields = self.params.iter().chain(&self.headers).chain(&stream.params);
+        match fields.into_iter().find(|(_, value)| value.is_object() || value.is_array()) {
+            Some((name, _)) => Err(wrong("a parameter or header has a value that is no text, number or boolean", "params")
+                .with("name", name)
+                .fix("write the value as the address or the header shows it")),
+            None => Ok(()),
+        }
+    }
+
     fn stream(&self, stream: &StreamConfig, authenticator: &Value) -> Value {
         let mut params = self.params.clone();
         params.extend(stream.params.clone());
@@ -221,6 +166,7 @@ impl RestConfig {
                 "paginator": stream.pagination.as_ref().unwrap_or(&self.pagination).component(),
             },
         });
+        component["retriever"]["requester"]["error_handler"] = self.auth.error_handler();
         if let Some(cursor) = cursor {
             component["incremental_sync"] = cursor.component();
         }
@@ -254,82 +200,22 @@ fn texts(fields: &Map<String, Value>) -> Value {
     fields.iter().map(|(name, value)| (literal(name), Value::from(text(value)))).collect::<Map<_, _>>().into()
 }
 
-impl Auth {
-    /// The component, and the config with the secrets that its templates name.
-    fn component(&self) -> (Value, Value) {
-        match self {
-            Self::None => (json!({"type": "NoAuth"}), json!({})),
-            Self::Bearer { token } => {
-                (json!({"type": "BearerAuthenticator", "api_token": "{{ config['token'] }}"}), json!({"token": token.expose()}))
-            }
-            Self::Basic { username, password } => (
-                json!({"type": "BasicHttpAuthenticator", "username": "{{ config['username'] }}", "password": "{{ config['password'] }}"}),
-                json!({"username": username, "password": password.expose()}),
-            ),
-            Self::ApiKey { key, name, place } => {
-                let place = match place {
-                    KeyPlace::Header => "header",
-                    KeyPlace::Query => "request_parameter",
-                };
-                let option = json!({"type": "RequestOption", "inject_into": place, "field_name": literal(name)});
-                (
-                    json!({"type": "ApiKeyAuthenticator", "api_token": "{{ config['key'] }}", "inject_into": option}),
-                    json!({"key": key.expose()}),
-                )
-            }
-        }
-    }
-}
-
 fn option(name: &str) -> Value {
     json!({"type": "RequestOption", "inject_into": "request_parameter", "field_name": literal(name)})
 }
 
-/// A path into the answer, as an expression.
-fn looked_up(path: &str) -> String {
-    let keys: String = path.split('.').map(|key| format!(".get({}, {{}})", crate::python::quoted(key))).collect();
-    format!("{{{{ response{keys} or '' }}}}")
-}
-
-impl Pagination {
-    fn component(&self) -> Value {
-        let sized = |mut paginator: Value, size_param: &Option<String>| {
-            if let Some(name) = size_param {
-                paginator["page_size_option"] = option(name);
-            }
-            paginator
-        };
-        match self {
-            Self::None => json!({"type": "NoPagination"}),
-            Self::Page { page_size, param, size_param, first } => {
-                let strategy =
-                    json!({"type": "PageIncrement", "page_size": page_size, "start_from_page": first, "inject_on_first_request": true});
-                sized(json!({"type": "DefaultPaginator", "page_token_option": option(param), "pagination_strategy": strategy}), size_param)
-            }
-            Self::Offset { page_size, param, size_param } => {
-                let strategy = json!({"type": "OffsetIncrement", "page_size": page_size, "inject_on_first_request": true});
-                sized(json!({"type": "DefaultPaginator", "page_token_option": option(param), "pagination_strategy": strategy}), size_param)
-            }
-            Self::Cursor { token_path, param } => json!({
-                "type": "DefaultPaginator",
-                "page_token_option": option(param),
-                "pagination_strategy": {"type": "CursorPagination", "cursor_value": looked_up(token_path)},
-            }),
-            Self::NextUrl { url_path } => json!({
-                "type": "DefaultPaginator",
-                "page_token_option": {"type": "RequestPath"},
-                "pagination_strategy": {"type": "CursorPagination", "cursor_value": looked_up(url_path)},
-            }),
-            Self::LinkHeader => json!({
-                "type": "DefaultPaginator",
-                "page_token_option": {"type": "RequestPath"},
-                "pagination_strategy": {"type": "CursorPagination", "cursor_value": "{{ headers.get('link', {}).get('next', {}).get('url', '') }}"},
-            }),
+impl CursorConfig {
+    fn judge(&self) -> Result<()> {
+        if self.field.is_empty() {
+            return Err(wrong("the cursor names no field", "cursor.field").fix("name the field of a record that says when it was changed"));
+        }
+        match Dates::new(&self.format, &[]).read_text(&self.start) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(wrong("the cursor's start is not written in its format", "cursor.start")
+                .with("format", &self.format)
+                .fix("write `start` as the API writes times, and `format` with Python's directives, such as %Y-%m-%d or %s")),
         }
     }
-}
-
-impl CursorConfig {
     fn component(&self) -> Value {
         let mut component = json!({
             "type": "DatetimeBasedCursor",

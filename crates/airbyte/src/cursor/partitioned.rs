@@ -41,6 +41,8 @@ struct Parts {
     parent_state: Option<Value>,
     count: usize,
     is_global: bool,
+    /// Whether partitions that were read come again, and are read on from where they ended.
+    come_again: bool,
     global: Option<String>,
     next_global: Option<String>,
     lookback: i64,
@@ -77,6 +79,11 @@ impl Kept {
             }
         };
         self.by_key.insert(key, (at, ranged));
+    }
+    fn forget(&mut self, key: &str) {
+        if let Some((at, _)) = self.by_key.remove(key) {
+            self.order.remove(&at);
+        }
     }
     fn remove(&mut self, at: u64) {
         if let Some(key) = self.order.remove(&at) {
@@ -151,6 +158,7 @@ impl Partitioned {
     /// read when it came.
     pub fn open(&self, partition: &Slice, parents: Option<Value>, again: Again) -> Result<Option<Opened>> {
         let mut parts = self.lock();
+        parts.come_again |= again == Again::Yes;
         parts.make_room();
         let key = key_of_map(partition.partition());
         let ranged = match parts.kept.get(&key) {
@@ -222,6 +230,10 @@ impl Partitioned {
         if is_done {
             parts.open.remove(&key);
             parts.reading.remove(&number);
+            // Where one position stands for all, nobody asks for its own any more.
+            if parts.is_global && !parts.come_again {
+                parts.kept.forget(&key);
+            }
         }
         parts.settle_parents();
         Ok(self.tell(&mut parts))
@@ -238,6 +250,10 @@ impl Partitioned {
             parts.parent_state = parents;
         }
         self.state_of(&parts)
+    }
+
+    pub fn is_global(&self) -> bool {
+        self.lock().is_global
     }
 
     pub fn state(&self) -> Map<String, Value> {
@@ -307,7 +323,13 @@ impl Parts {
     }
 
     fn make_room(&mut self) {
-        self.is_global |= self.count > OWN_POSITIONS;
+        if !self.is_global && self.count > OWN_POSITIONS {
+            self.is_global = true;
+            let done = self.kept.by_key.keys().filter(|key| !self.come_again && !self.open.contains_key(*key));
+            for key in done.cloned().collect::<Vec<_>>() {
+                self.kept.forget(&key);
+            }
+        }
         while self.kept.order.len() >= KEPT {
             let finished = self.kept.order.iter().find(|(_, key)| !self.open.contains_key(*key)).map(|(at, _)| *at);
             match finished.or(self.kept.order.keys().next().copied()) {

@@ -209,13 +209,13 @@ async fn an_api_described_in_a_few_lines_shows_its_columns() {
     let streams = open.source().unwrap().discover().await.unwrap();
     assert_eq!(streams.len(), 1);
     assert_eq!((&*streams[0].name.name, streams[0].key.as_slice()), ("orders", &["id".to_owned()][..]));
-    assert_eq!(streams[0].cursor, Cursor::Columns(vec!["updated_at".into()]));
+    assert_eq!(streams[0].cursor, Cursor::SourceDefined);
     let columns: Vec<String> = streams[0].schema.fields().iter().map(|f| format!("{}:{}", f.name(), f.data_type())).collect();
     assert_eq!(columns, ["id:Int64", "name:Utf8", "amount:Float64", "flag:Boolean", "updated_at:Utf8"]);
 }
 
 #[tokio::test]
-async fn python_and_rotated_tokens_are_refused_with_their_place() {
+async fn python_is_refused_with_its_place_and_no_token_is_spent_where_none_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let check = async |text: String| {
         let path = folder.path().join("m.yaml");
@@ -229,8 +229,14 @@ async fn python_and_rotated_tokens_are_refused_with_their_place() {
     let error = check(custom).await;
     assert_eq!(error.kind(), linkspan_core::ErrorKind::Unsupported, "{error:?}");
     assert!(error.to_string().contains("dynamic_streams[0].stream_template.retriever.record_selector.extractor"), "{error}");
-    let rotating =
-        MANIFEST.replace("http_method: GET}", "http_method: GET, authenticator: {type: OAuthAuthenticator, refresh_token_updater: {}}}");
-    let error = check(rotating).await;
-    assert!(error.message().contains("rotated refresh tokens"), "{error}");
+    let rotating = MANIFEST.replace(
+        "http_method: GET}",
+        "http_method: GET, authenticator: {type: OAuthAuthenticator, client_id: i, client_secret: s, token_refresh_endpoint: 'http://127.0.0.1:1/', refresh_token_updater: {}}}",
+    );
+    let path = folder.path().join("m.yaml");
+    std::fs::write(&path, rotating).unwrap();
+    let config = json!({"path": path, "config": {"url": "http://127.0.0.1:1"}});
+    let error = connector::manifest_type().open(config, world()).unwrap().check().await.unwrap_err();
+    assert_eq!(error.kind(), linkspan_core::ErrorKind::Unsupported, "{error:?}");
+    assert!(error.suggested_fix().unwrap().contains("linkspan connectors create"), "{error:?}");
 }

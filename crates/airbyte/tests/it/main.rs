@@ -2,7 +2,9 @@
 
 mod asking;
 mod hostile;
+mod guests;
 mod oauth;
+mod rest;
 mod server;
 mod templates;
 

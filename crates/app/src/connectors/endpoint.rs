@@ -61,7 +61,7 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
         config["path"] = folder(app, &document).await.map_err(|e| e.with("connector", &name))?.into();
     }
     let kept_open = kept_open(app, &document, &kind, &config).await?;
-    let mut endpoint = Endpoint::new(kind, config).named(name).kept_open(kept_open);
+    let mut endpoint = Endpoint::new(kind, config).named(name).kept(app.keeping().stored(document.id)).kept_open(kept_open);
     // Types that limit themselves know more than names: what the login owns, what lies in no schema.
     if schemas_field(&endpoint.kind).is_none() {
         endpoint = endpoint.limited(connector.output_schemas.clone());

@@ -256,8 +256,9 @@ async fn update_once(app: &App, context: &CallContext, patch: &ConnectorPatch, m
 
 enum Secret {
     Stays,
-    Set(Box<Sealing>),
-    Gone,
+    /// With what must stand until then.
+    Set(Box<Sealing>, Edit),
+    Gone(Edit),
 }
 
 fn change_of(document: &Document, reconfigured: bool, secret: Secret, now: i64) -> Change {
@@ -265,9 +266,12 @@ fn change_of(document: &Document, reconfigured: bool, secret: Secret, now: i64) 
     let moved = reconfigured || !matches!(secret, Secret::Stays);
     let edit = match secret {
         Secret::Stays => SecretEdit::Keep,
-        Secret::Gone => SecretEdit::Remove,
-        Secret::Set(sealing) => {
-            change.edits.push(sealing.stands);
+        Secret::Gone(expected) => {
+            change.edits.push(expected);
+            SecretEdit::Remove
+        }
+        Secret::Set(sealing, expected) => {
+            change.edits.extend([sealing.stands, expected]);
             SecretEdit::Set(sealing.sealed)
         }
     };
@@ -289,6 +293,9 @@ async fn reconfigure(
     given: Map<String, Value>,
 ) -> Result<Secret> {
     let schema = kind.config_schema();
+    // A token that is kept meanwhile must not be overwritten by the one that is read here.
+    let was = app.store.sealed(document.id).await?.map(|sealed| sealed.token);
+    let expected = Edit::ExpectSecret { id: document.id, token: was };
     let secrets = match endpoint::stored(app, document, connector).await {
         // Unreadable ones may be replaced, all of them.
         Err(e) if e.kind() == ErrorKind::DataInvalid => {
@@ -314,10 +321,10 @@ async fn reconfigure(
         return Ok(Secret::Stays);
     }
     if merged.secrets.is_empty() {
-        return Ok(if document.has_secret { Secret::Gone } else { Secret::Stays });
+        return Ok(if document.has_secret { Secret::Gone(expected) } else { Secret::Stays });
     }
     let sealing = app.vault.seal(document.id, &merged.secrets, app.now_ms()).await?;
-    Ok(Secret::Set(Box::new(sealing)))
+    Ok(Secret::Set(Box::new(sealing), expected))
 }
 
 /// Who may not touch secrets may not send a stored one to another place either.

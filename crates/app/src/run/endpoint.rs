@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, ErrorKind, MASK, Result, Role, Source};
+use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, ErrorKind, Keeper, MASK, Result, Role, Source};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -26,6 +26,7 @@ pub struct Endpoint {
     schemas: Vec<String>,
     /// Kept open by the process, for all that use it.
     opened: Option<Arc<dyn Connector>>,
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 /// Where a connector was declared: its name, the place of its config, and the places of the fields in it.
@@ -39,7 +40,7 @@ pub struct Declared {
 impl Endpoint {
     pub fn new(kind: ConnectorType, config: Value) -> Self {
         let shown = kind.spec.name.to_string();
-        Self { kind, config, shown, declared: None, schemas: vec![], opened: None }
+        Self { kind, config, shown, declared: None, schemas: vec![], opened: None, keeper: None }
     }
 
     /// A URL or a path.
@@ -72,6 +73,11 @@ impl Endpoint {
         self.opened.is_some()
     }
 
+    /// The same end, with who keeps what it changes in its config.
+    pub fn kept(self, keeper: Arc<dyn Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
+    }
+
     pub fn config(&self) -> &Value {
         &self.config
     }
@@ -92,7 +98,8 @@ impl Endpoint {
         if let Some(opened) = &self.opened {
             return Ok(opened.clone());
         }
-        self.kind.open(self.config.clone(), context).map_err(|e| {
+        let keeper = self.keeper.clone().unwrap_or_else(|| context.keeper.clone());
+        self.kind.open(self.config.clone(), Context { keeper, ..context }).map_err(|e| {
             let Some(at) = &self.declared else { return e };
             let field = e.context().iter().find(|(k, _)| *k == "field").map(|(_, v)| v.clone());
             let nearer = field.and_then(|f| at.fields.get(&f)).unwrap_or(&at.place).clone();

@@ -8,6 +8,7 @@ mod connectors;
 mod gone;
 mod members;
 mod places;
+mod keeping;
 mod plant;
 mod printed;
 mod pulls;

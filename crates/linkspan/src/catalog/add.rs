@@ -1,9 +1,15 @@
 //! `catalog add`: manifests from files, folders, URLs or the registry into the catalog of this data dir or of a server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use clap::ArgMatches;
+use futures::StreamExt;
 use http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
 use linkspan_app::catalog::from_file;
 use linkspan_core::{Error, ErrorKind, Result, file_error};
 use serde_json::{Map, Value, json};
@@ -18,13 +24,18 @@ use crate::{
 /// Folders in folders, no deeper.
 const DEEPEST: usize = 8;
 
-/// One manifest to add: how it is called here, and the operation's input.
+/// Manifests that are judged and stored at the same time.
+const AT_ONCE: usize = 8;
+/// More manifests than this say how far they are.
+const FEW: usize = 20;
+
+/// One manifest to add: how it is called here, and the operation's input; or why there is none.
 struct Wanted {
     shown: String,
-    input: Value,
+    input: Result<Value>,
 }
 
-/// One that is refused leaves the others in; the exit code says so.
+/// Each is added for itself: one that is refused leaves the others in, and the exit code says so.
 pub async fn run(args: &CatalogAdd, below: &ArgMatches, common: &Common, terminal: &Terminal) -> Result<Exit> {
     let mut wanted = Vec::new();
     for what in &args.what {
@@ -34,13 +45,72 @@ pub async fn run(args: &CatalogAdd, below: &ArgMatches, common: &Common, termina
         return Err(Error::new(ErrorKind::ConfigInvalid, "one name cannot stand for several manifests").fix("leave --name out"));
     }
     let client = Client::open(&Place::of(below)?, common).await?;
-    let mut done = Vec::with_capacity(wanted.len());
-    for one in wanted {
-        let Value::Object(fields) = one.input else { continue };
-        done.push((one.shown, client.call(&Method::POST, "/v1/catalog", &fields).await));
-    }
+    refuse_namesakes(&mut wanted);
+    let progress = Progress::start(terminal, wanted.len());
+    let client = &client;
+    let asked = futures::stream::iter(wanted).map(async |one: Wanted| {
+        let answer = match one.input {
+            Ok(Value::Object(fields)) => client.call(&Method::POST, "/v1/catalog", &fields).await,
+            Ok(_) => Err(Error::new(ErrorKind::Internal, "a manifest makes no request")),
+            Err(e) => Err(e),
+        };
+        progress.one_more();
+        (one.shown, answer)
+    });
+    let done = asked.buffered(AT_ONCE).collect().await;
+    progress.end();
     client.close().await;
     tell(done, terminal)
+}
+
+/// Of two files that would be one type the first is taken: the other would silently be its next version.
+fn refuse_namesakes(wanted: &mut [Wanted]) {
+    let mut taken: HashMap<String, String> = HashMap::new();
+    for one in wanted {
+        let Some(name) = one.input.as_ref().ok().and_then(|input| input["name"].as_str()).map(str::to_owned) else { continue };
+        match taken.get(&name) {
+            Some(first) => {
+                let e = Error::new(ErrorKind::AlreadyExists, "another manifest of this command has the same name");
+                one.input =
+                    Err(e.with("type", &name).with("first", first).fix("rename the file or its folder, or add it alone with --name"));
+            }
+            None => drop(taken.insert(name, one.shown.clone())),
+        }
+    }
+}
+
+/// How far a long list of manifests is.
+struct Progress<'a> {
+    terminal: &'a Terminal,
+    all: usize,
+    bar: Option<ProgressBar>,
+    done: AtomicUsize,
+}
+
+impl<'a> Progress<'a> {
+    fn start(terminal: &'a Terminal, all: usize) -> Self {
+        let bar = (all > FEW && terminal.person_watches()).then(|| {
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} manifests").expect("the template is well written");
+            ProgressBar::new(all as u64).with_style(style)
+        });
+        Self { terminal, all, bar, done: AtomicUsize::new(0) }
+    }
+    fn one_more(&self) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        match &self.bar {
+            Some(bar) => bar.inc(1),
+            // Plain lines where nobody watches: a tenth at a time.
+            None if self.all > FEW && !self.terminal.json() && done.is_multiple_of(self.all.div_ceil(10)) => {
+                self.terminal.err(&format!("{done} of {} manifests", self.all));
+            }
+            None => {}
+        }
+    }
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 fn tell(done: Vec<(String, Result<Value>)>, terminal: &Terminal) -> Result<Exit> {
@@ -97,7 +167,7 @@ fn named(what: &str, name: Option<&str>) -> Result<Vec<Wanted>> {
         if let Some(name) = name {
             input.insert("name".into(), name.into());
         }
-        vec![Wanted { shown: linkspan_core::mask_url(what), input: input.into() }]
+        vec![Wanted { shown: linkspan_core::mask_url(what), input: Ok(input.into()) }]
     };
     if what.starts_with("http://") || what.starts_with("https://") {
         return Ok(with_name(Map::from_iter([("url".to_owned(), json!(what))])));
@@ -111,21 +181,21 @@ fn named(what: &str, name: Option<&str>) -> Result<Vec<Wanted>> {
                 .with("path", what)
                 .fix("manifests are YAML files with `type: DeclarativeSource`"));
         }
-        return files.iter().map(|file| read(file, name)).collect();
+        return Ok(files.iter().map(|file| Wanted { shown: file.display().to_string(), input: read(file, name) }).collect());
     }
     if path.exists() || what.contains(['/', '\\']) || what.ends_with(".yaml") || what.ends_with(".yml") {
-        return Ok(vec![read(path, name)?]);
+        return Ok(vec![Wanted { shown: path.display().to_string(), input: Ok(read(path, name)?) }]);
     }
     Ok(with_name(Map::from_iter([("registry".to_owned(), json!(what))])))
 }
 
-fn read(file: &Path, name: Option<&str>) -> Result<Wanted> {
+fn read(file: &Path, name: Option<&str>) -> Result<Value> {
     let text = std::fs::read_to_string(file).map_err(|e| file_error("the manifest cannot be read", file, e))?;
     // A bare `manifest.yaml` is called after the folder that it lies in.
     let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let mut input = from_file(text, &whole.display().to_string(), name);
     input["from"] = file.file_name().map_or(Value::Null, |f| f.to_string_lossy().into());
-    Ok(Wanted { shown: file.display().to_string(), input })
+    Ok(input)
 }
 
 /// YAML files that are manifests, in order; others lie beside them in every connector's folder.

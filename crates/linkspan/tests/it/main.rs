@@ -18,6 +18,7 @@ mod killing;
 mod kills;
 mod lattice;
 mod lattice_mysql;
+mod manifest_runs;
 mod manifests;
 mod mysql;
 #[path = "../../../connectors/tests/it/mysql_server.rs"]
@@ -35,6 +36,7 @@ mod ssrf;
 mod stops;
 mod types_page;
 mod uploads;
+mod tokens;
 mod walk;
 mod wrong_files;
 mod wrong_mysql;

@@ -132,6 +132,23 @@ fn a_folder_is_added_whole_and_what_cannot_be_run_is_named() {
     let said = place.run(&["catalog", "add", "all"]);
     assert_eq!(said.code, 9, "{said:?}");
     assert!(said.out.contains("added") && said.out.matches("refused").count() == 2, "{said:?}");
+    // Two files of one name, and one that is no text: each is reported, the others are in.
+    place.write("all/source-good/bad.yaml", [0xff, 0xfe, b'D']);
+    fs::create_dir_all(place.path("all/good")).unwrap();
+    place.write("all/good/manifest.yaml", MANIFEST.replace("Address", "Other"));
+    fs::create_dir_all(place.path("all/text")).unwrap();
+    place.write("all/text/manifest.yaml", [0xff, 0xfe, b'D']);
+    let again = place.run(&["catalog", "add", "all", "--output", "json"]);
+    assert_eq!(again.code, 9, "{again:?}");
+    let all = again.json();
+    let of = |folder: &str| {
+        let all = all["manifests"].as_array().unwrap();
+        all.iter().find(|m| m["from"].as_str().unwrap().contains(folder)).unwrap_or_else(|| panic!("{all:#?}")).clone()
+    };
+    assert_eq!((&of("all/good/")["action"], &of("all/text/")["action"]), (&json!("updated"), &json!("refused")));
+    let namesake = of("source-good/manifest");
+    assert_eq!((&namesake["action"], &namesake["error"]["kind"]), (&json!("refused"), &json!("already_exists")));
+    assert!(namesake["error"]["suggested_fix"].as_str().unwrap().contains("--name"), "{namesake}");
     place
         .run(&["catalog", "add", "all/source-python/manifest.yaml"])
         .refuses(2, &["streams[0].retriever.requester.authenticator", "subprocess"]);
@@ -263,7 +280,8 @@ fn a_catalog_of_five_hundred_manifests_is_listed_at_once() {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("manifest.yaml"), kit(n).unwrap_or_else(|| MANIFEST.to_owned()) + &format!("\n# {n}\n")).unwrap();
     }
-    place.run(&["catalog", "add", "all", "--output", "json"]).succeeds();
+    let said = place.run(&["catalog", "add", "all"]).succeeds();
+    assert!(said.err.contains("250 of 500 manifests"), "it says how far it is: {}", said.err);
     let hub = Hub::start(&place);
     let key = fs::read_to_string(place.path("data/admin.key")).unwrap();
     let bearer = format!("Bearer {}", key.trim());

@@ -37,6 +37,16 @@ const WAYS: &[Way] = &[
         reach: Reach::Web,
         config: |_, host, port| json!({"base_url": format!("http://{host}:{port}/v1"), "path": "/orders"}),
     },
+    Way {
+        kind: "api_rest",
+        field: "auth",
+        reach: Reach::Web,
+        config: |_, host, port| {
+            let token_url = format!("http://{host}:{port}/token");
+            json!({"base_url": "https://api.example.com", "path": "/orders",
+                "auth": {"type": "oauth", "token_url": token_url, "client_id": "id", "client_secret": "canary-secret"}})
+        },
+    },
     Way { kind: "manifest", field: "path", reach: Reach::Web, config: |place, host, port| manifest(place, &plain_manifest(host, port)) },
     Way { kind: "manifest", field: "path", reach: Reach::Web, config: |place, host, port| manifest(place, &oauth_manifest(host, port)) },
     Way {

@@ -51,6 +51,7 @@ async fn apply(sql: &mut dyn Sql, edit: Edit) -> Result<()> {
         Edit::Delete { id, if_version } => delete(sql, id, if_version).await,
         Edit::Observe { id, merge } => observe(sql, id, merge).await,
         Edit::Expect { id, version } => standing(sql, id, version).await.map(drop),
+        Edit::ExpectSecret { id, token } => standing_secret(sql, id, token).await,
         Edit::Turn { id, was, secret } => turn(sql, id, was, secret).await,
         Edit::PutConnection { new } => {
             let drawn = new.id.unwrap_or_else(Uuid::now_v7);
@@ -195,6 +196,13 @@ async fn put_secret(sql: &mut dyn Sql, document: Uuid, sealed: Sealed) -> Result
     const PUT: &str = "insert into secrets (document, data_key, token) values ($1, $2, $3) \
                        on conflict (document) do update set data_key = excluded.data_key, token = excluded.token";
     sql.execute(PUT, &[document.to_string().into(), sealed.data_key.to_string().into(), sealed.token.into()]).await.map(drop)
+}
+
+async fn standing_secret(sql: &mut dyn Sql, document: Uuid, token: Option<String>) -> Result<()> {
+    const TOKEN: &str = "select token from secrets where document = $1";
+    let rows = sql.query(TOKEN, &[document.to_string().into()]).await?;
+    let stands = rows.first().map(|row| row.text(0)).transpose()?;
+    if stands == token.as_deref() { Ok(()) } else { Err(stale(document)) }
 }
 
 async fn drop_secret(sql: &mut dyn Sql, document: Uuid) -> Result<()> {

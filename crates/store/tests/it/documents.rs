@@ -232,7 +232,17 @@ pub async fn a_secret_is_kept_set_turned_and_removed(desk: &Desk) {
     assert!(store.sealed_under(Uuid::from_u128(2), Some(a.id), 10).await.unwrap().is_empty());
     assert_eq!(store.sealed(a.id).await.unwrap().unwrap().token, "two");
     assert_eq!(store.document_by_id(a.id).await.unwrap().unwrap().version, 3, "turning is no change of the document");
+    let late = |token: Option<&str>| {
+        Change::new(7).edit(Edit::ExpectSecret { id: a.id, token: token.map(str::to_owned) }).edit(turned("two", "three"))
+    };
+    for other in [Some("one"), None] {
+        assert_eq!(store.change(late(other)).await.unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(store.sealed(a.id).await.unwrap().unwrap().token, "two");
+    }
+    store.change(late(Some("two"))).await.unwrap();
+    assert_eq!(store.sealed(a.id).await.unwrap().unwrap().token, "three");
     assert_eq!(update(4, SecretEdit::Remove).await, None);
+    store.change(Change::new(8).edit(Edit::ExpectSecret { id: a.id, token: None })).await.unwrap();
 }
 
 pub async fn a_data_key_with_secrets_under_it_stays(desk: &Desk) {
