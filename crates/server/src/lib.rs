@@ -23,5 +23,6 @@ mod table;
 
 pub use door::{Door, Peer, Trusted};
 pub use listen::{Drained, Listener};
+pub use meters::Spans;
 pub use router::router;
 pub use table::operations;

@@ -11,7 +11,7 @@ use linkspan_app::{
 use linkspan_core::{Body, Result};
 use schemars::JsonSchema;
 
-use crate::meters::{Meters, Text};
+use crate::meters::{Meters, Spans, Text};
 
 /// The size of a page of memory on every machine we build for.
 const PAGE: f64 = 4096.0;
@@ -24,6 +24,8 @@ struct Metrics(#[allow(dead_code, reason = "only its schema is read")] String);
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub meters: Meters,
+    /// Where traces are on.
+    pub spans: Option<Arc<Spans>>,
     pub since: Duration,
 }
 
@@ -39,6 +41,9 @@ async fn scrape(app: Arc<App>, _: CallContext, request: Request<Body>) -> Result
     if let Some(seen) = request.extensions().get::<Seen>() {
         text.one("linkspan_uptime_seconds", "gauge", "Since this process serves.", seen.since.as_secs_f64());
         seen.meters.tell(&mut text);
+        if let Some(spans) = &seen.spans {
+            spans.tell(&mut text);
+        }
     }
     runs(&app, &mut text).await?;
     store(&app, &mut text);

@@ -10,7 +10,10 @@ use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, Error
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::registry::Registry;
+use crate::{
+    registry::Registry,
+    secrets::{Redactor, secrets_of},
+};
 
 /// A connector that could be opened.
 #[derive(Clone)]
@@ -51,6 +54,18 @@ impl Endpoint {
     /// The same end, with the place where it was written down.
     pub fn declared(self, at: Declared) -> Self {
         Self { declared: Some(at), ..self }
+    }
+
+    /// Takes the secrets of its config out of what is told about it.
+    pub fn redactor(&self) -> Redactor {
+        let secrets = self.config.as_object().map(|config| secrets_of(&self.kind.config_schema(), config));
+        Redactor::of(&secrets.unwrap_or_default())
+    }
+
+    /// The same end; nothing that this process says from now on repeats its secrets.
+    pub fn hidden(self) -> Self {
+        self.redactor();
+        self
     }
 
     pub fn config(&self) -> &Value {

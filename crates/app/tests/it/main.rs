@@ -4,6 +4,7 @@
 
 mod auth;
 mod connectors;
+mod kv2;
 mod plant;
 mod printed;
 mod pulls;
