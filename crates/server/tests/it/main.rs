@@ -9,4 +9,5 @@ mod login;
 mod owasp;
 mod refusals;
 mod rights;
+mod security;
 mod wire;
