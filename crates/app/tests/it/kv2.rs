@@ -22,10 +22,13 @@ pub struct Kv2 {
     task: JoinHandle<()>,
 }
 
+/// Every version of a secret; none for a deleted one.
+type Versions = Vec<Option<Map<String, Value>>>;
+
 #[derive(Default)]
 struct State {
-    /// By namespace, mount and path: every version, none for a deleted one.
-    kept: HashMap<(String, String, String), Vec<Option<Map<String, Value>>>>,
+    /// By namespace, mount and path.
+    kept: HashMap<(String, String, String), Versions>,
     sealed: bool,
     /// So many requests are met by an error of the server.
     failing: u32,
