@@ -20,9 +20,11 @@ mod remember;
 pub mod rows;
 mod secret;
 mod source;
+mod spelling;
 mod state;
 pub mod suggest;
 pub mod widen;
+mod zone;
 
 pub use connector::*;
 pub use context::*;
@@ -38,7 +40,13 @@ pub use remember::*;
 pub use rows::{Batch, Change, ChangeKind, Changes, JsonRows, Reason, Rejected, Rows};
 pub use secret::*;
 pub use source::*;
+pub use spelling::spellings;
 pub use state::*;
+pub use zone::time_zone;
+
+/// The target of `tracing` spans that may leave the process as traces. Their fields are counts, ids and names that people gave: never
+/// a secret, a row's value, a body, or another system's words.
+pub const TRACES: &str = "linkspan::traces";
 
 /// A change feed's operation column (`Utf8`: `i`, `u` or `d`). Only change feeds carry it.
 pub const OP_COLUMN: &str = "_ls_op";

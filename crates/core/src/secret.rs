@@ -94,15 +94,29 @@ pub fn mask_url(url: &str) -> String {
         let masked: Vec<String> = query
             .split('&')
             .map(|pair| match pair.split_once('=') {
-                Some((k, _)) if ["password", "secret", "token", "key", "passphrase"].iter().any(|w| k.to_ascii_lowercase().contains(w)) => {
-                    format!("{k}={MASK}")
-                }
+                Some((k, _)) if is_secret_field(k) => format!("{k}={MASK}"),
                 _ => pair.to_owned(),
             })
             .collect();
         out.push_str(&masked.join("&"));
     }
     out
+}
+
+fn is_secret_field(name: &str) -> bool {
+    ["password", "secret", "token", "key", "passphrase"].iter().any(|w| name.to_ascii_lowercase().contains(w))
+}
+
+/// What [`mask_url`] takes out of a URL, as it is written there.
+pub fn secrets_of_url(url: &str) -> Vec<&str> {
+    let (base, query) = url.split_once('?').map_or((url, ""), |(b, q)| (b, q));
+    let password = base.split_once("://").and_then(|(_, rest)| {
+        let end = rest.find('/').unwrap_or(rest.len());
+        let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'))?;
+        rest[..at].split_once(':').map(|(_, password)| password)
+    });
+    let fields = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(k, _)| is_secret_field(k)).map(|(_, v)| v);
+    password.into_iter().chain(fields).filter(|s| !s.is_empty()).collect()
 }
 
 impl fmt::Debug for SecretUrl {

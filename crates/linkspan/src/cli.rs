@@ -57,6 +57,9 @@ pub struct Common {
     /// Where positions, runs and logs are kept [default: $XDG_DATA_HOME/linkspan, else ~/.local/share/linkspan].
     #[arg(long, global = true, env = "LINKSPAN_DATA_DIR", value_name = "DIR", hide_env_values = true, help_heading = EVERYWHERE)]
     pub data_dir: Option<PathBuf>,
+    /// Send traces to this OpenTelemetry collector (OTLP over HTTP); OTEL_EXPORTER_OTLP_ENDPOINT does too.
+    #[arg(long, global = true, env = "LINKSPAN_OTLP", value_name = "URL", hide_env_values = true, help_heading = EVERYWHERE)]
+    pub otlp: Option<String>,
     /// Say more on stderr (-vv: even more).
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,

@@ -63,6 +63,10 @@ pub async fn registry_for(project: Option<&Project>, asked: Option<&PathBuf>, co
 
 /// A name of the project file, a URL or a path.
 pub fn find(text: &str, registry: &Registry, project: Option<&Project>) -> Result<Endpoint> {
+    found(text, registry, project).map(Endpoint::hidden)
+}
+
+fn found(text: &str, registry: &Registry, project: Option<&Project>) -> Result<Endpoint> {
     let Some(project) = project else { return Endpoint::from_text(text, registry) };
     let (mut endpoint, place) = match project.connector(text)? {
         Some(Declared::Url { url, place }) => {

@@ -25,19 +25,28 @@ mod serve;
 mod settings;
 mod sync;
 mod terminal;
+mod traces;
 
 use std::{panic::AssertUnwindSafe, process::ExitCode, sync::Arc};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, error::ErrorKind as Usage};
-use linkspan_app::secrets::Key;
-use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result};
+use linkspan_app::secrets::{Key, hidden};
+use linkspan_core::{Context, Error, ErrorKind, Failpoints, Result, TRACES};
 use linkspan_http::Policy;
+use linkspan_server::Spans;
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
     cli::{Cli, Common, Keys, Project, Verb},
     errors::Exit,
     remote::Remote,
     terminal::{ColorChoice, OutputChoice, Terminal},
+    traces::Traces,
 };
 
 #[global_allocator]
@@ -54,14 +63,29 @@ fn main() -> ExitCode {
         Err(e) => return ExitCode::from(errors::report(&e, &Terminal::new(OutputChoice::default(), ColorChoice::default())).0),
     };
     let terminal = Arc::new(Terminal::new(asked.common().output, asked.common().color));
-    speak(asked.common());
     tell_of_panics();
-    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| asked.run(&terminal))) {
+    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| run_traced(asked, &terminal))) {
         Ok(Ok(exit)) => exit,
         Ok(Err(e)) => errors::report(&e, &terminal),
         Err(_) => Exit::INTERNAL,
     };
     ExitCode::from(exit.0)
+}
+
+/// Does what was asked; what it had to tell of it is told before the process ends.
+fn run_traced(asked: Asked, terminal: &Arc<Terminal>) -> Result<Exit> {
+    // A server without diagnostics says nothing that would have to be cleaned.
+    if filter(asked.common()).is_some() || !matches!(asked, Asked::Verb(Cli { verb: Verb::Serve(_), .. }, _)) {
+        hidden::listen();
+        KEYS.iter().filter_map(|name| std::env::var(name).ok()).for_each(|keys| keys.split(',').for_each(hidden::hide));
+    }
+    let traces = speak(asked.common())?;
+    let spans = traces.as_ref().map(|t| t.fates.clone());
+    let done = asked.run(terminal, spans);
+    if let Some(traces) = traces {
+        traces.finish();
+    }
+    done
 }
 
 /// The command line over the environment over the settings file. `linkspan connect ...` is the same as `linkspan ...`, `linkspan runs ...` as
@@ -106,9 +130,9 @@ impl Asked {
             Self::Operation(common, _) | Self::Token(common, _) => common,
         }
     }
-    fn run(self, terminal: &Arc<Terminal>) -> Result<Exit> {
+    fn run(self, terminal: &Arc<Terminal>, spans: Option<Arc<Spans>>) -> Result<Exit> {
         match self {
-            Self::Verb(cli, below) => run(cli, &below, terminal),
+            Self::Verb(cli, below) => run(cli, &below, terminal, spans),
             Self::Token(common, below) => remote::token(&below, &common, terminal).map(|()| Exit::OK),
             Self::Operation(common, asked) => runtime()?.block_on(remote::run(*asked, &common, terminal.clone())),
         }
@@ -133,19 +157,59 @@ fn usage(e: &clap::Error) -> ExitCode {
     }
 }
 
-/// Diagnostics on stderr: `-v`, `-vv`, or a filter in LINKSPAN_LOG.
-fn speak(common: &Common) {
-    let filter = match (std::env::var("LINKSPAN_LOG"), common.verbose) {
-        (Ok(filter), _) => filter,
-        (_, 0) => return,
-        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_server=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
-        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_server=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
-    };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let _ = subscriber.try_init();
+/// Variables that hold credentials.
+const KEYS: [&str; 9] = [
+    "LINKSPAN_ADMIN_KEY",
+    "LINKSPAN_API_KEY",
+    "CONNECTOR_ENCRYPTION_KEY",
+    "VAULT_TOKEN",
+    "PGPASSWORD",
+    "MYSQL_PWD",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
+
+/// What a line of diagnostics is written to: whole lines, without secrets.
+struct Hushed;
+
+impl std::io::Write for Hushed {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        std::io::stderr().write_all(hidden::without(&text).as_bytes())?;
+        Ok(line.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }
 
-fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
+/// Diagnostics on stderr: `-v`, `-vv`, or a filter in LINKSPAN_LOG. And traces where an address for them is given. Without both,
+/// nothing listens, and what the code has to say costs nothing.
+fn speak(common: &Common) -> Result<Option<Traces>> {
+    let is_traced = |m: &tracing::Metadata<'_>| m.target() == TRACES;
+    let words = filter(common).map(|text| {
+        let filter = EnvFilter::new(text).and(filter_fn(move |m| !is_traced(m)));
+        tracing_subscriber::fmt::layer().with_writer(|| Hushed).with_target(false).with_filter(filter)
+    });
+    let traces = traces::Settings::of(common.otlp.as_deref())?.map(Traces::start).transpose()?;
+    let (spans, traces) = traces.map_or((None, None), |(layer, traces)| (Some(layer.with_filter(filter_fn(is_traced))), Some(traces)));
+    if words.is_some() || spans.is_some() {
+        let _ = tracing_subscriber::registry().with(words).with(spans).try_init();
+    }
+    Ok(traces)
+}
+
+fn filter(common: &Common) -> Option<String> {
+    Some(match (std::env::var("LINKSPAN_LOG"), common.verbose) {
+        (Ok(filter), _) => filter,
+        (_, 0) => return None,
+        (_, 1) => "linkspan=info,linkspan_app=info,linkspan_server=info,linkspan_engine=info,linkspan_store=info,linkspan_connectors=info,linkspan_lake_files=info".into(),
+        _ => "info,linkspan=debug,linkspan_app=debug,linkspan_server=debug,linkspan_engine=debug,linkspan_store=debug,linkspan_connectors=debug,linkspan_lake_files=debug".into(),
+    })
+}
+
+fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>, spans: Option<Arc<Spans>>) -> Result<Exit> {
     match cli.verb {
         Verb::Catalog(verb) => return runtime()?.block_on(catalog::run(&verb, below, &cli.common, terminal)),
         Verb::Project(Project::Schema) => terminal.out(&format!("{:#}", project::schema(&ends::registry()))),
@@ -167,7 +231,7 @@ fn run(cli: Cli, below: &ArgMatches, terminal: &Arc<Terminal>) -> Result<Exit> {
         Verb::Apply(args) => runtime()?.block_on(apply::run(&args, below, &cli.common, terminal))?,
         Verb::Sync(args) => return runtime()?.block_on(sync::run(&args, &cli.common, context(Policy::Open)?, terminal.clone())),
         Verb::Serve(args) => {
-            return runtime()?.block_on(serve::run(&args, &cli.common, context(serve::policy()?)?, terminal.clone()));
+            return runtime()?.block_on(serve::run(&args, &cli.common, context(serve::policy()?)?, terminal.clone(), spans));
         }
         Verb::Demo(args) => return runtime()?.block_on(demo::run(&args, context(Policy::Open)?, terminal.clone())),
     }

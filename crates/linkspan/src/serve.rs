@@ -10,7 +10,7 @@ use std::{
 use linkspan_app::{LocalFiles, Mode, connectors::Checks, runs, secrets::Keyring};
 use linkspan_core::{Context, Error, ErrorKind, Result, file_error};
 use linkspan_http::{Network, Policy};
-use linkspan_server::{Door, Drained, Listener, Most};
+use linkspan_server::{Door, Drained, Listener, Most, Spans};
 use linkspan_store::{Role, Store};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Serves until a signal; the answer is how it ended.
-pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<Terminal>) -> Result<Exit> {
+pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<Terminal>, spans: Option<Arc<Spans>>) -> Result<Exit> {
     let address = address(args)?;
     let mode = mode(address.ip());
     keys(mode)?;
@@ -36,6 +36,9 @@ pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<
     let store = own(&dir, &context).await?;
     let house = House::on(store, context, mode, files(&dir)?).await?;
     let door = Door::new(house.app.clone());
+    if let Some(spans) = spans {
+        door.traced(spans);
+    }
     let router = linkspan_server::router(&door, linkspan_server::operations());
     let listener = Listener::bind(address).await?.at_most(most);
     let checks = Checks::start(house.app.clone());

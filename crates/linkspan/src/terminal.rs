@@ -7,6 +7,7 @@ use std::{
 
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use linkspan_app::secrets::hidden;
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
@@ -97,6 +98,8 @@ fn dumb() -> bool {
 
 /// A reader that went away (`| head`) is no error: the rest is simply not said.
 fn write_line(mut to: impl Write, text: &str) {
+    // An error may hold another system's words, and those may hold what it was sent.
+    let text = hidden::without(text);
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.write_all(b"\n")).and_then(|()| to.flush());
 }
 

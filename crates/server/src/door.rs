@@ -17,15 +17,16 @@ use linkspan_app::{
     Access, App, CallContext, Caller, CallerKind, DEFAULT_PROJECT, Operation, Placeholders, Run,
     auth::{self, PROJECT_HEADER},
 };
-use linkspan_core::{Error, ErrorKind};
+use linkspan_core::{Error, ErrorKind, TRACES};
 use tokio::{sync::watch, time::Instant};
+use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use crate::{
     answer::{self, Flow},
     input::{self, Shape},
     limits::{BodySoFar, KEY_LENGTH, Limits},
-    meters::{Meter, Meters},
+    meters::{Meter, Meters, Spans},
     metrics::Seen,
     openapi::Described,
     rates::{Rate, Rates},
@@ -78,6 +79,7 @@ pub struct Door {
     opened: Instant,
     meters: Meters,
     described: OnceLock<Bytes>,
+    spans: OnceLock<Arc<Spans>>,
     halt: watch::Sender<bool>,
 }
 
@@ -92,12 +94,17 @@ impl Door {
             opened: Instant::now(),
             meters: Meters::default(),
             described: OnceLock::new(),
+            spans: OnceLock::new(),
             halt: watch::Sender::new(false),
         })
     }
     /// The version and the description that the door shows.
     pub fn describe(&self, document: impl FnOnce(&str) -> Bytes) {
         self.described.get_or_init(|| document(self.app.settings.version));
+    }
+    /// Traces are on: what becomes of their spans is told beside the other counts.
+    pub fn traced(&self, spans: Arc<Spans>) {
+        self.spans.get_or_init(|| spans);
     }
     /// A row as the door knows it.
     pub fn row(&self, operation: Operation) -> Row {
@@ -113,15 +120,23 @@ impl Door {
         let started = Instant::now();
         let id = Uuid::now_v7().to_string();
         let name = row.operation.name;
-        let outcome = AssertUnwindSafe(self.pass(&row, path, request)).catch_unwind().await;
+        let span = span(&row.operation, request.headers(), &id);
+        let outcome = AssertUnwindSafe(self.pass(&row, path, request)).catch_unwind().instrument(span.clone()).await;
         let response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(refusal)) => {
+                if refusal.status.is_server_error() {
+                    span.record("error.type", tracing::field::debug(refusal.error.kind()));
+                }
                 tell_of(&refusal, name, &id);
                 answer::refusal(&refusal)
             }
-            Err(_) => answer::broken(),
+            Err(_) => {
+                span.record("error.type", "panic");
+                answer::broken()
+            }
         };
+        span.record("http.response.status_code", response.status().as_u16());
         row.meter.answered(response.status(), started.elapsed());
         tracing::info!(operation = name, status = response.status().as_u16(), ms = started.elapsed().as_millis() as u64, id, "answered");
         answer::sealed(response, &id)
@@ -172,7 +187,7 @@ impl Door {
     ) -> Result<Response<Body>> {
         parts.extensions.insert(Placeholders(path.into_iter().collect()));
         parts.extensions.insert(Described(self.described.get().cloned().unwrap_or_default()));
-        parts.extensions.insert(Seen { meters: self.meters.clone(), since: self.opened.elapsed() });
+        parts.extensions.insert(Seen { meters: self.meters.clone(), spans: self.spans.get().cloned(), since: self.opened.elapsed() });
         let request = Request::from_parts(parts, linkspan_core::Body::Stream(paced(body).boxed()));
         let response = row.operation.raw(self.app.clone(), context, request).await?;
         Ok(response.map(|body| match body {
@@ -206,6 +221,16 @@ impl Door {
         let told = peer.map_or(Ok(()), |peer| take(&self.guesses, &peer.0.to_string(), self.opened));
         told.err().unwrap_or_else(|| error.into())
     }
+}
+
+/// What a trace says of a request: words of the table, never its path, its query or its body.
+fn span(operation: &Operation, headers: &HeaderMap, id: &str) -> Span {
+    let parent = headers.get("traceparent").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    tracing::info_span!(
+        target: TRACES, "request", "otel.name" = %format_args!("{} {}", operation.method, operation.path), "otel.kind" = "server",
+        "http.request.method" = %operation.method, "http.route" = operation.path, "linkspan.operation" = operation.name,
+        "linkspan.request.id" = id, "traceparent" = parent, "http.response.status_code" = Empty, "error.type" = Empty
+    )
 }
 
 fn has_credentials(headers: &HeaderMap) -> bool {

@@ -25,6 +25,7 @@ mod uploads;
 
 pub use door::{Door, Peer, Trusted};
 pub use listen::{Drained, Listener};
+pub use meters::Spans;
 pub use router::router;
 pub use seats::Most;
 pub use table::operations;

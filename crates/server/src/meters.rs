@@ -77,6 +77,40 @@ impl Meters {
     }
 }
 
+/// What became of the spans that the process had to tell of.
+#[derive(Debug, Default)]
+pub struct Spans {
+    exported: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Spans {
+    /// The collector has them.
+    pub fn exported(&self, count: u64) {
+        self.exported.fetch_add(count, Relaxed);
+    }
+    /// There was no room for them.
+    pub fn dropped(&self, count: u64) {
+        self.dropped.fetch_add(count, Relaxed);
+    }
+    /// The collector did not take them.
+    pub fn failed(&self, count: u64) {
+        self.failed.fetch_add(count, Relaxed);
+    }
+    /// Exported, dropped and failed.
+    pub fn counts(&self) -> [u64; 3] {
+        [&self.exported, &self.dropped, &self.failed].map(|n| n.load(Relaxed))
+    }
+    pub fn tell(&self, text: &mut Text) {
+        const NAME: &str = "linkspan_trace_spans_total";
+        text.family(NAME, "counter", "Spans of traces that ended, by what became of them.");
+        for (fate, count) in ["exported", "dropped", "failed"].into_iter().zip(self.counts()) {
+            text.sample(NAME, &[("fate", fate)], count as f64);
+        }
+    }
+}
+
 /// Prometheus' text format, as it grows.
 #[derive(Debug, Default)]
 pub struct Text(String);

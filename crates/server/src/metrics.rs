@@ -12,7 +12,7 @@ use linkspan_core::{Body, Result};
 use schemars::JsonSchema;
 
 use crate::{
-    meters::{Meters, Text},
+    meters::{Meters, Spans, Text},
     seats::Seats,
 };
 
@@ -27,6 +27,8 @@ struct Metrics(#[allow(dead_code, reason = "only its schema is read")] String);
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub meters: Meters,
+    /// Where traces are on.
+    pub spans: Option<Arc<Spans>>,
     pub since: Duration,
 }
 
@@ -42,6 +44,9 @@ async fn scrape(app: Arc<App>, _: CallContext, request: Request<Body>) -> Result
     if let Some(seen) = request.extensions().get::<Seen>() {
         text.one("linkspan_uptime_seconds", "gauge", "Since this process serves.", seen.since.as_secs_f64());
         seen.meters.tell(&mut text);
+        if let Some(spans) = &seen.spans {
+            spans.tell(&mut text);
+        }
     }
     if let Some(seats) = request.extensions().get::<Seats>() {
         connections(seats, &mut text);

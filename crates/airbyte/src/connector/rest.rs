@@ -15,6 +15,7 @@ use crate::cursor::Dates;
 #[serde(deny_unknown_fields)]
 pub(super) struct RestConfig {
     /// Where the API is, for instance `https://api.example.com/v1`.
+    #[schemars(extend("x-secret" = "password"))]
     base_url: String,
     /// How requests are signed in; not at all by default.
     #[serde(default)]
@@ -32,8 +33,9 @@ pub(super) struct RestConfig {
     /// Parameters of every request.
     #[serde(default)]
     params: Map<String, Value>,
-    /// Headers of every request.
+    /// Headers of every request. All values are secret.
     #[serde(default)]
+    #[schemars(extend("x-secret" = true))]
     headers: Map<String, Value>,
     /// How further pages are asked for; one page by default.
     #[serde(default)]

@@ -23,9 +23,9 @@ pub(super) fn call<'a>(run: &Run, name: &str, given: Given<'a>) -> Outcome<Py<'a
         "today_with_timezone" => {
             let [zone] = given.places(["timezone"])?;
             let zone = text(&required(zone, "timezone")?)?;
-            match jiff::tz::TimeZone::get(&zone) {
-                Ok(zone) => Ok(Py::Date(run.now.to_zoned(zone).date())),
-                Err(_) => other(format!("there is no time zone {zone:?}")),
+            match linkspan_core::time_zone(&zone) {
+                Some(zone) => Ok(Py::Date(run.now.to_zoned(zone).date())),
+                None => other(format!("there is no time zone {zone:?}")),
             }
         }
         "timestamp" => {

@@ -83,7 +83,11 @@ impl<W: Write> Lines<W> {
 
     /// Longest first: a secret may be a piece of another one.
     pub fn hide(&mut self, secrets: impl IntoIterator<Item = String>) {
-        self.secrets.extend(secrets.into_iter().filter(|s| !s.is_empty()));
+        for secret in secrets.into_iter().filter(|s| !s.is_empty()) {
+            // Systems repeat what they were sent as they like: in a URL, in base64.
+            self.secrets.extend(linkspan_core::spellings(&secret));
+            self.secrets.push(secret);
+        }
         self.secrets.sort_by_key(|s| std::cmp::Reverse(s.len()));
         self.secrets.dedup();
     }

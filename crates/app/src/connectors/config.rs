@@ -3,7 +3,7 @@
 use linkspan_core::{Error, ErrorKind, MASK, Result, mask_url};
 use serde_json::{Map, Value};
 
-use crate::secrets::{Reference, Values};
+use crate::secrets::{Kind, Reference, Values, kind_of};
 
 /// Names that people and other products use for a field; taken when the type has the field and not the name.
 const ALIASES: [(&str, &str); 13] = [
@@ -32,15 +32,6 @@ pub struct Parted {
     pub secrets: Values,
     /// Secret fields that the type needs and that nobody gave.
     pub missing: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    /// All of it.
-    Secret,
-    /// A URL whose password is.
-    Url,
 }
 
 /// A new config.
@@ -125,33 +116,6 @@ pub fn canonical(schema: &Value, given: Map<String, Value>) -> Result<Map<String
         }
     }
     Ok(named)
-}
-
-fn kind_of(schema: &Value, field: &str) -> Kind {
-    match schema["properties"].get(field) {
-        // Nobody knows what it is: it is shown to nobody.
-        None => Kind::Secret,
-        Some(property) if property["x-secret"].is_string() => Kind::Url,
-        Some(property) if holds_secret(schema, property, 0) => Kind::Secret,
-        Some(_) => Kind::Plain,
-    }
-}
-
-fn holds_secret(root: &Value, schema: &Value, depth: usize) -> bool {
-    const DEEPEST: usize = 16;
-    if depth > DEEPEST {
-        return true;
-    }
-    match schema {
-        Value::Object(fields) => {
-            let target = fields.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')));
-            let marked =
-                ["x-secret", "airbyte_secret"].iter().any(|w| fields.get(*w).is_some_and(|v| *v != Value::Bool(false) && !v.is_null()));
-            marked || target.is_some_and(|t| holds_secret(root, t, depth + 1)) || fields.values().any(|v| holds_secret(root, v, depth + 1))
-        }
-        Value::Array(all) => all.iter().any(|v| holds_secret(root, v, depth + 1)),
-        _ => false,
-    }
 }
 
 fn missing(schema: &Value, parted: &Parted) -> Vec<String> {

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use linkspan_core::{Checked, Error, ErrorKind, Result};
+use linkspan_core::{Checked, Error, ErrorKind, Result, TRACES};
 use linkspan_store::{Change, Document, Edit, NewEntry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tracing::{Instrument, field::Empty};
 
 use super::{
     Connector,
@@ -91,11 +92,17 @@ pub(super) async fn unsaved(app: &App, context: &CallContext, kind: &str, config
 pub(super) async fn try_out(app: &App, endpoint: &Endpoint, redactor: &Redactor) -> Result<Tested> {
     let connector = endpoint.open(app.context.clone()).map_err(|e| redactor.error(&e))?;
     let began = Instant::now();
-    let checked = tokio::time::timeout(PATIENCE, connector.check()).await.unwrap_or_else(|_| {
+    let span = tracing::info_span!(
+        target: TRACES, "connector test", "otel.kind" = "client", "linkspan.connector.type" = %endpoint.kind.spec.name, "error.type" = Empty
+    );
+    let checked = tokio::time::timeout(PATIENCE, connector.check()).instrument(span.clone()).await.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Timeout, "the system did not answer")
             .with("after_seconds", PATIENCE.as_secs())
             .fix("look at its address and at what lies between"))
     });
+    if let Err(e) = &checked {
+        span.record("error.type", tracing::field::debug(e.kind()));
+    }
     if !endpoint.is_kept_open() {
         connector.close().await;
     }

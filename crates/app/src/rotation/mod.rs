@@ -20,7 +20,7 @@ pub fn operations() -> Vec<Operation> {
             "vault.rotate",
             "/v1/vault/rotate",
             Access::Installation(Scope::VaultRotate),
-            "Encrypts every stored secret anew: under a new data key, wrapped by the first encryption key.",
+            "Encrypts every stored secret anew: under a new data key, wrapped by the first encryption key. Goes on where one was interrupted.",
         )
         .cli("keys rotate", &[])
         .call(rotate),
@@ -29,7 +29,8 @@ pub fn operations() -> Vec<Operation> {
 
 async fn rotate(app: Arc<App>, context: CallContext, _: Nothing) -> Result<Reply<Progress>> {
     let progress = secrets::rotate(&app.vault, &app.context.failpoints, app.now_ms()).await?;
-    let what = json!({ "kind": "vault", "rotated": progress.rotated, "unreadable": progress.unreadable, "retired": progress.retired });
+    let Progress { rotated, unreadable, retired, resumed_at } = &progress;
+    let what = json!({ "kind": "vault", "rotated": rotated, "unreadable": unreadable, "retired": retired, "resumed_at": resumed_at });
     app.store.change(Change::new(app.now_ms()).entry(audit_line(&context, "vault", what))).await?;
     Ok(Reply::ok(progress))
 }

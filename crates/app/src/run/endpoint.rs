@@ -11,7 +11,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::limited::Limited;
-use crate::registry::Registry;
+use crate::{
+    registry::Registry,
+    secrets::{Redactor, secrets_of},
+};
 
 /// A connector that could be opened.
 #[derive(Clone)]
@@ -76,6 +79,18 @@ impl Endpoint {
     /// The same end, with who keeps what it changes in its config.
     pub fn kept(self, keeper: Arc<dyn Keeper>) -> Self {
         Self { keeper: Some(keeper), ..self }
+    }
+
+    /// Takes the secrets of its config out of what is told about it.
+    pub fn redactor(&self) -> Redactor {
+        let secrets = self.config.as_object().map(|config| secrets_of(&self.kind.config_schema(), config));
+        Redactor::of(&secrets.unwrap_or_default())
+    }
+
+    /// The same end; nothing that this process says from now on repeats its secrets.
+    pub fn hidden(self) -> Self {
+        self.redactor();
+        self
     }
 
     pub fn config(&self) -> &Value {

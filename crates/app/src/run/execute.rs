@@ -5,20 +5,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use linkspan_core::{ConnectionId, Context, Destination, Error, ErrorKind, Memory, Result, Source, Stop, Stopper, StreamName, Target};
+use linkspan_core::{
+    ConnectionId, Context, Destination, Error, ErrorKind, Memory, Result, Source, Stop, Stopper, StreamName, TRACES, Target,
+};
 use linkspan_engine::{
     gate::PolicyGate,
     plan::{self, Plan},
-    run::{Outcome, Run, Settings},
+    run::{Outcome, Run, Settings, StreamEnd},
 };
 use linkspan_store::{Claim, Level, NewRun, RunId, RunResult, RunStatus, Store};
 use serde_json::json;
+use tracing::{Instrument, field::Empty};
 
 use super::{
     ends::{Moving, OpenEnds},
     job::{Consent, Job},
     report::Report,
     tally::Tally,
+    totals::Sums,
     watch::Watch,
 };
 
@@ -93,6 +97,9 @@ impl Held {
             context: context.clone(),
             observer: watch.clone(),
         };
+        // The first cleaner counts: a hub's connectors have theirs already.
+        let redactors = [job.from.redactor(), job.to.redactor()];
+        watch.clean_with(move |value| redactors.iter().fold(value, |value, redactor| redactor.value(value)));
         let claimed = Claimed { run, plan, tally, name: job.name.clone(), lost, watch, engine, ends };
         claimed.log_start(job);
         claimed
@@ -141,9 +148,32 @@ impl Claimed {
     pub async fn go(self, stop: &Stop) -> Moved {
         let Self { run, plan, tally, name, lost, watch, engine, ends } = self;
         let started = Instant::now();
-        let outcome = stopped_by(stop, &lost, |stop| engine.run(stop)).await;
+        let span = tracing::info_span!(
+            target: TRACES, "run", "linkspan.run.id" = %run, "linkspan.connection.id" = %engine.connection, "linkspan.connection" = name,
+            "linkspan.streams" = plan.assignments.len(), "linkspan.rows.read" = Empty, "linkspan.rows.written" = Empty,
+            "linkspan.rows.rejected" = Empty, "error.type" = Empty
+        );
+        let outcome = stopped_by(stop, &lost, |stop| engine.run(stop)).instrument(span.clone()).await;
         ends.close().await;
+        let mut sums = Sums::default();
+        sums.count(&tally);
+        span.record("linkspan.rows.read", sums.rows_read).record("linkspan.rows.written", sums.written);
+        span.record("linkspan.rows.rejected", sums.rejected);
+        if let Some(kind) = failure(&outcome) {
+            span.record("error.type", tracing::field::debug(kind));
+        }
         Moved { run, plan, tally, name, watch, outcome, elapsed: started.elapsed() }
+    }
+}
+
+/// The first thing that went wrong, if anything did.
+fn failure(outcome: &Result<Outcome>) -> Option<ErrorKind> {
+    match outcome {
+        Err(e) => Some(e.kind()),
+        Ok(outcome) => outcome.streams.values().find_map(|s| match &s.ended {
+            StreamEnd::Parked(e) | StreamEnd::Failed(e) => Some(e.kind()),
+            StreamEnd::Completed | StreamEnd::Stopped => None,
+        }),
     }
 }
 
@@ -232,6 +262,8 @@ async fn write_down(watch: &Watch, outcome: &Result<Report>) -> Result<()> {
             RunResult { status: RunStatus::Failed, stats: json!({}), error: Some(e.to_json()) }
         }
     };
+    let RunResult { status, stats, error } = result;
+    let result = RunResult { status, stats: watch.cleaned(stats), error: error.map(|e| watch.cleaned(e)) };
     let Some(claim) = watch.release() else { return Ok(()) };
     match claim.finish(result).await {
         Err(e) if e.kind() == ErrorKind::Conflict && outcome.is_ok() => Err(e),

@@ -1,6 +1,9 @@
 //! Sees a run for those who watch, the log and the rejects file at once.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use linkspan_core::{Changes, StreamName, WriteStats};
 use linkspan_engine::run::{Observer, StreamEnd, StreamOutcome};
@@ -38,6 +41,21 @@ impl Watch {
     pub fn cleaned(&self, value: Value) -> Value {
         self.cleaner.get().map_or(value.clone(), |clean| clean(value))
     }
+    fn cleaned_text(&self, text: &str) -> String {
+        match self.cleaned(text.into()) {
+            Value::String(text) => text,
+            other => other.to_string(),
+        }
+    }
+    /// Reasons are a destination's words where it refused a row.
+    fn cleaned_changes<'a>(&self, changes: &'a Changes) -> Cow<'a, Changes> {
+        if self.cleaner.get().is_none() || changes.rejected.is_empty() {
+            return Cow::Borrowed(changes);
+        }
+        let mut clean = changes.clone();
+        clean.rejected.iter_mut().for_each(|r| r.reason = self.cleaned_text(&r.reason));
+        Cow::Owned(clean)
+    }
     /// Brings what was logged to the file, for those who follow it.
     pub fn flush(&self) {
         if let Some(log) = &self.log {
@@ -54,10 +72,7 @@ impl Watch {
             return log.write(level, stream, message, fields);
         }
         let clean: Vec<(&str, Value)> = fields.iter().map(|(k, v)| (*k, self.cleaned(v.clone()))).collect();
-        match self.cleaned(message.into()) {
-            Value::String(message) => log.write(level, stream, &message, &clean),
-            _ => log.write(level, stream, message, &clean),
-        }
+        log.write(level, stream, &self.cleaned_text(message), &clean);
     }
 }
 
@@ -75,6 +90,7 @@ impl Observer for Watch {
     }
     fn note(&self, stream: Option<&StreamName>, text: &str) {
         self.line(Level::Info, stream, text, &[]);
+        let text = self.cleaned_text(text);
         self.tally.note(stream.map_or_else(|| format!("note: {text}"), |s| format!("note: {s}: {text}")));
     }
     fn changes(&self, stream: &StreamName, changes: &Changes) {
@@ -84,7 +100,7 @@ impl Observer for Watch {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(claim) = claim.as_ref() else { return };
         match self.store.rejects(claim) {
-            Ok(rejects) => rejects.write(stream, changes),
+            Ok(rejects) => rejects.write(stream, &self.cleaned_changes(changes)),
             Err(e) => tracing::warn!(error = %e, "the rejects file cannot be made"),
         }
     }

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use linkspan_core::{Error, ErrorKind, Result, Stop};
+use linkspan_core::{Error, ErrorKind, Result, Stop, TRACES};
 use linkspan_store::{Level, RunRecord, RunResult};
 use serde_json::json;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     outcome::{Next, SoFar, next},
@@ -25,6 +26,14 @@ const FLUSH: Duration = Duration::from_millis(500);
 
 /// Carries the attempt out. Whatever happens is in the run's row; a run that somebody else took is left to them.
 pub(super) async fn attempt(app: Arc<App>, record: RunRecord, going: Arc<Going>) {
+    let span = tracing::info_span!(
+        target: TRACES, "attempt", "linkspan.run.id" = %record.id, "linkspan.connection.id" = %record.connection,
+        "linkspan.project" = record.project, "linkspan.attempt" = record.attempt, "linkspan.run.status" = Empty, "error.type" = Empty
+    );
+    attempted(app, record, going).instrument(span).await;
+}
+
+async fn attempted(app: Arc<App>, record: RunRecord, going: Arc<Going>) {
     let claim = match app.store.claim_waiting(&record).await {
         Ok(claim) => claim,
         Err(e) => return tracing::info!(run = %record.id, error = %e, "the run could not start"),
@@ -115,6 +124,11 @@ async fn write_down(
     tell(watch, &next);
     let (how, error) = next.counted();
     app.desk.totals.ended(how, error);
+    let span = Span::current();
+    span.record("linkspan.run.status", how);
+    if let Some(kind) = error {
+        span.record("error.type", kind);
+    }
     let Some(claim) = watch.release() else { return Ok(()) };
     match next {
         Next::Over(RunResult { status, stats, error }) => {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,6 +20,9 @@ use crate::{
     schedule::{Entry, OnTicks, Tick, Ticker},
 };
 
+/// Between tries to write ticks down.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Of each connection's missed ticks so many lines are kept.
 const KEPT: u32 = 50;
 
@@ -51,10 +55,17 @@ struct Ticks(Weak<App>);
 
 #[async_trait]
 impl OnTicks for Ticks {
+    /// A tick is not lost because the store was away: it is tried until it is written. Those that come meanwhile wait in the timetable.
     async fn ticked(&self, ticks: Vec<Tick>) {
-        let Some(app) = self.0.upgrade() else { return };
-        if let Err(e) = queue(&app, &ticks).await {
-            tracing::error!(error = %e, ticks = ticks.len(), "the runs of these ticks could not be queued");
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let Some(app) = self.0.upgrade().filter(|app| !app.desk.is_closing()) else { return };
+            let Err(e) = queue(&app, &ticks).await else { return };
+            tracing::error!(error = %e, ticks = ticks.len(), again_in_ms = pause.as_millis() as u64, "the runs of these ticks could not be queued");
+            let clock = app.context.clock.clone();
+            drop(app);
+            clock.sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -67,7 +78,9 @@ struct Missed {
     reason: &'static str,
 }
 
+/// Asked again for the same ticks it does what is left of it.
 async fn queue(app: &Arc<App>, ticks: &[Tick]) -> Result<()> {
+    app.context.failpoints.hit("runs.ticks").await?;
     let mut missed: Vec<Missed> = ticks.iter().filter(|t| t.missed > 0).map(nobody_there).collect();
     let mut runs = Vec::new();
     for tick in ticks.iter().filter(|t| t.fires) {
@@ -94,7 +107,14 @@ async fn run_of(app: &App, tick: &Tick) -> Result<Option<WaitingRun>> {
         app.desk.schedule(tick.id, None);
         return Ok(None);
     };
-    let kept = Kept::of(&document)?;
+    let kept = match Kept::of(&document) {
+        Ok(kept) => kept,
+        Err(e) => {
+            // One that cannot be read is no reason to hold up the others.
+            tracing::warn!(connection = %document.id, error = %e, "a connection that is due cannot be read");
+            return Ok(None);
+        }
+    };
     if !kept.enabled || kept.schedule.is_none() {
         return Ok(None);
     }

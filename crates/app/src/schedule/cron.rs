@@ -70,26 +70,26 @@ impl FromStr for Cron {
             rest @ [_, _, _, _, _] => ("0", rest),
             [seconds, rest @ ..] if rest.len() == 5 => (*seconds, rest),
             _ => {
-                return Err(refused(text, format!("it has {} fields", fields.len()))
+                return Err(refused(format!("it has {} fields", fields.len()))
                     .fix("write five fields (minute hour day month weekday), or six with seconds in front"));
             }
         };
         let mut nth = Vec::new();
-        let (days, last_day) = days(rest[2]).map_err(|why| refused(text, why))?;
+        let (days, last_day) = days(rest[2]).map_err(refused)?;
         let cron = Self {
             text: text.to_owned(),
-            seconds: field(seconds, &SECOND).map_err(|why| refused(text, why))?,
-            minutes: field(rest[0], &MINUTE).map_err(|why| refused(text, why))?,
-            hours: field(rest[1], &HOUR).map_err(|why| refused(text, why))?,
+            seconds: field(seconds, &SECOND).map_err(refused)?,
+            minutes: field(rest[0], &MINUTE).map_err(refused)?,
+            hours: field(rest[1], &HOUR).map_err(refused)?,
             days,
-            months: field(rest[3], &MONTH).map_err(|why| refused(text, why))?,
-            weekdays: weekdays(rest[4], &mut nth).map_err(|why| refused(text, why))?,
+            months: field(rest[3], &MONTH).map_err(refused)?,
+            weekdays: weekdays(rest[4], &mut nth).map_err(refused)?,
             last_day,
             nth,
         };
         // A year that a leap day follows within the years ahead.
         if cron.from(jiff::civil::date(2001, 1, 1).at(0, 0, 0, 0)).is_none() {
-            return Err(refused(text, "no month has that day".into()).fix("choose a day that exists"));
+            return Err(refused("no month has that day".into()).fix("choose a day that exists"));
         }
         Ok(cron)
     }
@@ -101,9 +101,9 @@ impl fmt::Display for Cron {
     }
 }
 
-fn refused(text: &str, why: String) -> Error {
+fn refused(why: String) -> Error {
     Error::new(ErrorKind::ConfigInvalid, format!("this is no cron expression: {why}"))
-        .with("cron", text)
+        .with("field", "cron")
         .fix("write it as in `0 2 * * *` (daily at two) or `*/15 * * * *` (every quarter of an hour)")
 }
 
@@ -114,7 +114,7 @@ fn nicknamed(text: &str) -> Result<&str> {
         "@weekly" => "0 0 * * 0",
         "@monthly" => "0 0 1 * *",
         "@yearly" | "@annually" => "0 0 1 1 *",
-        name if name.starts_with('@') => return Err(refused(text, "nobody knows this nickname".into())),
+        name if name.starts_with('@') => return Err(refused("nobody knows this nickname".into())),
         _ => text,
     })
 }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, tz::TimeZone};
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::{Error, ErrorKind, Result, time_zone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -182,20 +182,16 @@ fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
 
 fn zone(name: Option<&str>) -> Result<TimeZone> {
     let Some(name) = name.filter(|n| !n.eq_ignore_ascii_case("utc")) else { return Ok(TimeZone::UTC) };
-    TimeZone::get(name).map_err(|_| {
-        let fix = if TimeZone::get("Europe/London").is_err() {
-            "this machine has no time zone database: install the package `tzdata`"
-        } else {
-            "use a name of the time zone database, such as `Europe/Berlin`"
-        };
-        invalid("there is no such time zone").with("timezone", name).fix(fix)
+    time_zone(name).ok_or_else(|| {
+        let fix = "use a name of the time zone database, such as `Europe/Berlin`";
+        invalid("there is no such time zone").with("field", "timezone").fix(fix)
     })
 }
 
 fn interval(text: &str) -> Result<Duration> {
     let interval = duration(text)?;
     if interval < Duration::from_secs(1) {
-        return Err(invalid("an interval is at least one second").with("every", text).fix("write `every 15m`"));
+        return Err(invalid("an interval is at least one second").with("field", "every").fix("write `every 15m`"));
     }
     Ok(interval)
 }
@@ -205,9 +201,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration> {
     const LONGEST: u64 = 366 * 24 * 3600;
     let seconds = text.trim().parse::<u32>().ok().map(|s| SignedDuration::from_secs(s.into()));
     let span = || text.trim().parse::<Span>().ok()?.to_duration(SpanRelativeTo::days_are_24_hours()).ok();
-    seconds.or_else(span).and_then(|d| Duration::try_from(d).ok()).filter(|d| d.as_secs() <= LONGEST).ok_or_else(|| {
-        invalid("this is no length of time up to a year").with("given", text).fix("write it as in `30s`, `15m`, `1h 30m`, `1d`")
-    })
+    seconds
+        .or_else(span)
+        .and_then(|d| Duration::try_from(d).ok())
+        .filter(|d| d.as_secs() <= LONGEST)
+        .ok_or_else(|| invalid("this is no length of time up to a year").fix("write it as in `30s`, `15m`, `1h 30m`, `1d`"))
 }
 
 /// As `duration` reads it.

@@ -49,10 +49,12 @@ fn whole_second_after(at: Timestamp) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use linkspan_core::time_zone;
+
     use super::*;
 
     fn runs(cron: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
-        let (cron, zone): (Cron, _) = (cron.parse().unwrap(), TimeZone::get(zone).unwrap());
+        let (cron, zone): (Cron, _) = (cron.parse().unwrap(), time_zone(zone).unwrap());
         let mut at: Timestamp = after.parse().unwrap();
         (0..count)
             .map(|_| {
@@ -107,7 +109,7 @@ mod tests {
     #[test]
     fn every_run_of_a_decade_is_later_than_the_one_before_and_no_day_is_left_out() {
         for zone in ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC", "Africa/Casablanca"] {
-            let tz = TimeZone::get(zone).unwrap();
+            let tz = time_zone(zone).unwrap();
             let cron: Cron = "30 2 * * *".parse().unwrap();
             let (mut at, mut days): (Timestamp, _) = ("2020-01-01T12:00:00Z".parse().unwrap(), 0);
             let end: Timestamp = "2030-01-01T12:00:00Z".parse().unwrap();

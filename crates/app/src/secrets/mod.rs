@@ -2,6 +2,8 @@
 //! elsewhere, and what takes a secret out of a text. It knows no connector and no operation.
 
 mod fernet;
+mod fields;
+pub mod hidden;
 mod keyring;
 mod redact;
 mod reference;
@@ -9,6 +11,7 @@ mod rotate;
 mod vault;
 
 pub use fernet::{Expiry, Key, Opened};
+pub use fields::{Kind, kind_of, secrets_of};
 pub use keyring::{Keyring, Turned};
 pub use redact::Redactor;
 pub use reference::{Elsewhere, Reference, VaultServer};

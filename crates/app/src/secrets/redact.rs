@@ -1,36 +1,31 @@
 //! Takes secrets out of texts by their value, in every spelling that systems repeat them in.
 
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
-};
-use linkspan_core::{Error, MASK};
+use aho_corasick::AhoCorasick;
+use linkspan_core::{Error, secrets_of_url, spellings};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::vault::Values;
-
-/// Shorter ones are words of any text.
-const SHORTEST: usize = 4;
+use super::{hidden, vault::Values};
 
 /// Knows the spellings of a connector's secrets. Never printed.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    /// Longest first, so that a part of a spelling does not spoil the whole.
-    needles: Vec<Zeroizing<String>>,
+    finder: Option<AhoCorasick>,
 }
 
 impl Redactor {
     pub fn of(values: &Values) -> Self {
         let mut texts = Vec::new();
         values.values().for_each(|v| collect(v, &mut texts));
-        let mut needles: Vec<_> = texts.iter().flat_map(|t| spellings(t)).map(Zeroizing::new).collect();
-        needles.sort_by_key(|n| std::cmp::Reverse(n.len()));
-        needles.dedup();
-        Self { needles }
+        let needles: Vec<_> = texts.iter().flat_map(|t| spellings(t)).map(Zeroizing::new).collect();
+        hidden::add(&needles);
+        Self { finder: hidden::finder(needles.iter().map(|n| n.as_bytes())) }
     }
     pub fn text(&self, text: &str) -> String {
-        self.needles.iter().fold(text.to_owned(), |text, needle| text.replace(needle.as_str(), MASK))
+        match &self.finder {
+            Some(finder) => hidden::taken_out(finder, text).into_owned(),
+            None => text.to_owned(),
+        }
     }
     pub fn value(&self, value: Value) -> Value {
         match value {
@@ -53,13 +48,13 @@ impl Redactor {
     }
 }
 
-/// Every secret text in a value; of a URL its password too, which systems repeat without the rest.
+/// Every secret text in a value; of a URL its password and its secret query fields too, which systems repeat without the rest.
 fn collect(value: &Value, texts: &mut Vec<String>) {
     match value {
         Value::String(text) => {
-            if let Some(password) = password_of(text) {
-                texts.push(percent_decoded(password));
-                texts.push(password.to_owned());
+            for part in secrets_of_url(text) {
+                texts.push(percent_decoded(part));
+                texts.push(part.to_owned());
             }
             texts.push(text.clone());
         }
@@ -68,13 +63,6 @@ fn collect(value: &Value, texts: &mut Vec<String>) {
         Value::Number(n) => texts.push(n.to_string()),
         Value::Null | Value::Bool(_) => {}
     }
-}
-
-fn password_of(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    let end = rest.find('/').unwrap_or(rest.len());
-    let at = rest[..end].rfind('@').or_else(|| rest.rfind('@'))?;
-    rest[..at].split_once(':').map(|(_, password)| password)
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -97,50 +85,10 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn spellings(secret: &str) -> Vec<String> {
-    if secret.len() < SHORTEST {
-        return vec![];
-    }
-    let percent = |keep: fn(u8) -> bool, upper: bool| -> String {
-        let spell = |b: u8| match (keep(b), upper) {
-            (true, _) => (b as char).to_string(),
-            (_, true) => format!("%{b:02X}"),
-            (_, false) => format!("%{b:02x}"),
-        };
-        secret.bytes().map(spell).collect()
-    };
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    let alphanumeric = |b: u8| b.is_ascii_alphanumeric();
-    let hex: String = secret.bytes().map(|b| format!("{b:02x}")).collect();
-    let json = serde_json::to_string(secret).unwrap_or_default();
-    let mut all = vec![
-        secret.to_owned(),
-        percent(unreserved, true),
-        percent(unreserved, false),
-        percent(alphanumeric, true),
-        percent(unreserved, true).replace("%20", "+"),
-        hex.to_uppercase(),
-        hex,
-        json.trim_matches('"').to_owned(),
-    ];
-    all.extend((0..3).flat_map(|shift| base64_at(secret, shift)));
-    all.retain(|s| s.len() >= SHORTEST);
-    all
-}
-
-/// The part of a base64 text that the secret alone decides when it starts `shift` bytes after a group of three: `user:secret` is such.
-fn base64_at(secret: &str, shift: usize) -> [String; 2] {
-    let mut bytes = vec![0; shift];
-    bytes.extend_from_slice(secret.as_bytes());
-    let first = (shift * 8).div_ceil(6);
-    let last = bytes.len() * 8 / 6;
-    [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)]
-        .map(|text| text.get(first..last).unwrap_or_default().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use linkspan_core::ErrorKind;
+    use base64::Engine;
+    use linkspan_core::{ErrorKind, MASK};
     use serde_json::json;
 
     use super::*;

@@ -7,17 +7,24 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{Request, StatusCode};
 use linkspan_core::{Body, Clock, Error, ErrorKind, Http, Result, Secret};
 use serde_json::Value;
 
+use super::hidden;
+
 /// Variables that may be named.
 const PREFIX: &str = "LINKSPAN_SECRET_";
 /// A secret is no document.
 const LONGEST: usize = 64 * 1024;
 const LONGEST_ANSWER: usize = 1 << 20;
+/// A vault that elects or unseals itself is back after a moment: so often it is asked, with these pauses between.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
+/// For one answer of the vault.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a secret lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +50,7 @@ pub struct Elsewhere {
     folder: PathBuf,
     vault: Option<VaultServer>,
     http: Arc<dyn Http>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Reference {
@@ -113,9 +121,13 @@ impl std::fmt::Display for Reference {
 impl Elsewhere {
     /// `folder` holds the files that may be named. The vault's address is the operator's word, so no guard stands before it.
     pub fn new(folder: &Path, vault: Option<VaultServer>, clock: Arc<dyn Clock>) -> Self {
-        Self { folder: folder.to_owned(), vault, http: linkspan_http::client(linkspan_http::Policy::Open, clock) }
+        if let Some(server) = &vault {
+            hidden::hide(server.token.expose());
+        }
+        let http = linkspan_http::client(linkspan_http::Policy::Open, clock.clone());
+        Self { folder: folder.to_owned(), vault, http, clock }
     }
-    /// The secret itself. An error names the reference.
+    /// The secret itself, read anew each time and never empty. An error names the reference.
     pub async fn read(&self, reference: &Reference) -> Result<String> {
         let read = match reference {
             Reference::Env(name) => std::env::var(name).map_err(|_| {
@@ -124,7 +136,13 @@ impl Elsewhere {
             Reference::File(name) => self.file(name).await,
             Reference::Vault { mount, path, field } => self.vault(mount, path, field).await,
         };
-        read.map_err(|e| e.with("reference", reference))
+        let whole = read.and_then(|text| {
+            if !text.is_empty() {
+                return Ok(text);
+            }
+            Err(Error::new(ErrorKind::DataInvalid, "the secret that a reference leads to is empty").fix("put the secret there"))
+        });
+        whole.map_err(|e| e.with("reference", reference))
     }
 
     async fn file(&self, name: &str) -> Result<String> {
@@ -154,34 +172,16 @@ impl Elsewhere {
                 .fix("set VAULT_ADDR and VAULT_TOKEN where the server runs")
         })?;
         let url = format!("{}/v1/{mount}/data/{path}", server.address.trim_end_matches('/'));
-        let mut request = Request::get(url).header("X-Vault-Token", server.token.expose()).header("X-Vault-Request", "true");
-        if let Some(namespace) = &server.namespace {
-            request = request.header("X-Vault-Namespace", namespace);
-        }
-        let request = request
-            .body(Body::empty())
-            .map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the vault's address is no URL").fix("look at VAULT_ADDR"))?;
-        let answer = self
-            .http
-            .send(request)
-            .await
-            .map_err(|e| Error::new(e.kind(), "the vault cannot be reached").fix("look at VAULT_ADDR, and whether the vault runs"))?;
-        let status = answer.status();
-        let body = answer.into_body().bytes(LONGEST_ANSWER).await?;
-        match status {
-            StatusCode::OK => {}
-            StatusCode::FORBIDDEN => {
-                return Err(Error::new(ErrorKind::PermissionDenied, "the vault refused to show the secret")
-                    .fix("give the token of VAULT_TOKEN a policy that may read this path"));
+        let mut pauses = PAUSES.iter();
+        let answer = loop {
+            match self.ask(server, &url).await {
+                Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => match pauses.next() {
+                    Some(pause) => self.clock.sleep(*pause).await,
+                    None => return Err(e),
+                },
+                answer => break answer?,
             }
-            StatusCode::NOT_FOUND => {
-                return Err(Error::new(ErrorKind::NotFound, "the vault has no such secret")
-                    .fix("look at the mount and the path; deleted versions do not count"));
-            }
-            _ => return Err(Error::new(ErrorKind::Unavailable, "the vault failed").with("status", status.as_u16())),
-        }
-        let answer: Value =
-            serde_json::from_slice(&body).map_err(|_| Error::new(ErrorKind::DataInvalid, "the vault's answer is no JSON"))?;
+        };
         match &answer["data"]["data"][field] {
             Value::String(text) => Ok(text.clone()),
             Value::Null => {
@@ -190,6 +190,47 @@ impl Elsewhere {
             other => Ok(other.to_string()),
         }
     }
+
+    async fn ask(&self, server: &VaultServer, url: &str) -> Result<Value> {
+        let mut request = Request::get(url).header("X-Vault-Token", server.token.expose()).header("X-Vault-Request", "true");
+        if let Some(namespace) = &server.namespace {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
+        let request = request
+            .body(Body::empty())
+            .map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the vault's address is no URL").fix("look at VAULT_ADDR"))?;
+        let asked = async {
+            let answer = self.http.send(request).await?;
+            let status = answer.status();
+            Ok((status, answer.into_body().bytes(LONGEST_ANSWER).await?))
+        };
+        let fix = "look at VAULT_ADDR, and whether the vault runs";
+        let (status, body) = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(answer) => answer.map_err(|e: Error| Error::new(e.kind(), "the vault cannot be reached").fix(fix))?,
+            Err(_) => return Err(Error::new(ErrorKind::Timeout, "the vault did not answer").with("after_s", PATIENCE.as_secs()).fix(fix)),
+        };
+        refused(status)?;
+        serde_json::from_slice(&body).map_err(|_| Error::new(ErrorKind::DataInvalid, "the vault's answer is no JSON"))
+    }
+}
+
+/// What an answer that holds no secret means. Its words stay there: they may repeat what was sent.
+fn refused(status: StatusCode) -> Result<()> {
+    let error = match status {
+        StatusCode::OK => return Ok(()),
+        StatusCode::FORBIDDEN => Error::new(ErrorKind::PermissionDenied, "the vault refused to show the secret")
+            .fix("give the token of VAULT_TOKEN a policy that may read this path"),
+        StatusCode::NOT_FOUND => Error::new(ErrorKind::NotFound, "the vault has no such secret")
+            .fix("look at the mount, the path and VAULT_NAMESPACE; deleted versions do not count"),
+        status if status.is_redirection() => Error::new(ErrorKind::ConfigInvalid, "the vault sends its callers elsewhere")
+            .fix("VAULT_ADDR names a standby: name the active node, or what stands before all of them"),
+        StatusCode::SERVICE_UNAVAILABLE => Error::new(ErrorKind::Unavailable, "the vault is sealed or has no active node").fix("unseal it"),
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Error::new(ErrorKind::Unavailable, "the vault failed")
+        }
+        _ => Error::new(ErrorKind::ConfigInvalid, "the vault did not understand the request").fix("look at VAULT_ADDR and VAULT_NAMESPACE"),
+    };
+    Err(error.with("status", status.as_u16()))
 }
 
 #[cfg(test)]

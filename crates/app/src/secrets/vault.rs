@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     fernet::{Expiry, Key, unreadable},
-    keyring::Keyring,
+    keyring::{Keyring, Turned},
 };
 use crate::identity::kept_secret;
 
@@ -31,6 +31,8 @@ pub struct Vault {
     pub(super) keyring: Keyring,
     known: Mutex<HashMap<Uuid, Arc<Key>>>,
     current: tokio::sync::Mutex<Option<Uuid>>,
+    /// Held while this process turns the keys.
+    pub(super) rotating: tokio::sync::Mutex<()>,
 }
 
 /// What makes a secret durable: the token, and the edit that proves in the same transaction that its data key still stands.
@@ -59,7 +61,13 @@ impl Vault {
             None => Keyring::parse(&kept_secret(&file, || Ok(Key::generate()?.expose()))?)?,
             Some(given) => Keyring::parse(&with_file(given, &file)?)?,
         };
-        Ok(Self { store, keyring, known: Mutex::default(), current: tokio::sync::Mutex::default() })
+        Ok(Self {
+            store,
+            keyring,
+            known: Mutex::default(),
+            current: tokio::sync::Mutex::default(),
+            rotating: tokio::sync::Mutex::default(),
+        })
     }
 
     /// A token for a document's secrets. It counts once a change with both parts of it is durable.
@@ -106,7 +114,7 @@ impl Vault {
         if let Some(id) = *current {
             return Ok(id);
         }
-        let id = match newest(&self.store).await? {
+        let id = match self.data_keys().await?.last().map(|d| d.id) {
             // One that this keyring cannot unwrap seals nothing: what lies under it waits for its key.
             Some(id) if !self.data_key(id).await.is_err_and(|e| e.kind() == ErrorKind::DataInvalid) => id,
             _ => self.make_data_key(now_ms).await?,
@@ -122,31 +130,59 @@ impl Vault {
         *self.current.lock().await = Some(id);
     }
 
-    pub(super) async fn make_data_key(&self, now_ms: i64) -> Result<Uuid> {
+    async fn make_data_key(&self, now_ms: i64) -> Result<Uuid> {
+        let (document, key) = self.drawn_data_key(now_ms)?;
+        let id = document.id;
+        self.store.change(Change::new(now_ms).edit(Edit::insert(document))).await?;
+        self.remember(id, key);
+        Ok(id)
+    }
+    /// A new one, wrapped by the first key of the keyring; it counts once its document is durable.
+    pub(super) fn drawn_data_key(&self, now_ms: i64) -> Result<(Document, Arc<Key>)> {
         let key = Key::generate()?;
         let wrapped = self.keyring.seal(key.expose().as_bytes(), seconds(now_ms))?;
         let body = serde_json::to_value(Wrapped { wrapped })
             .map_err(|e| Error::new(ErrorKind::Internal, "a key could not be encoded").because(e))?;
-        let document = Document::new(DATA_KEY, "", None, body, now_ms);
-        let id = document.id;
-        self.store.change(Change::new(now_ms).edit(Edit::insert(document))).await?;
-        self.remember(id, Arc::new(key));
-        Ok(id)
+        Ok((Document::new(DATA_KEY, "", None, body, now_ms), Arc::new(key)))
+    }
+    /// Whether the data key stands and the key that encrypts now wraps it.
+    pub(super) async fn is_wrapped_by_first(&self, id: Uuid) -> Result<bool> {
+        let Some(document) = self.data_key_document(id).await? else { return Ok(false) };
+        let wrapped: Wrapped = document.read()?;
+        Ok(self.keyring.turn(&wrapped.wrapped).is_ok_and(|turned| turned == Turned::Current))
+    }
+    /// All that stand, the newest one last.
+    pub(super) async fn data_keys(&self) -> Result<Vec<Document>> {
+        const PAGE: u32 = 1000;
+        let mut all: Vec<Document> = Vec::new();
+        loop {
+            let after = all.last().map(|d| d.seq);
+            let filter = DocumentFilter { after, limit: Some(PAGE), ..DocumentFilter::of(DATA_KEY, "") };
+            let page = self.store.documents(filter).await?;
+            let whole = page.len() < PAGE as usize;
+            all.extend(page);
+            if whole {
+                return Ok(all);
+            }
+        }
+    }
+    async fn data_key_document(&self, id: Uuid) -> Result<Option<Document>> {
+        Ok(self.store.document_by_id(id).await?.filter(|d| d.kind == DATA_KEY))
     }
 
     pub(super) async fn data_key(&self, id: Uuid) -> Result<Arc<Key>> {
         if let Some(key) = self.known.lock().expect("no panic while held").get(&id) {
             return Ok(key.clone());
         }
-        let found = self.store.document_by_id(id).await?.filter(|d| d.kind == DATA_KEY);
-        let document = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the data key of a secret is gone"))?;
+        let document =
+            self.data_key_document(id).await?.ok_or_else(|| Error::new(ErrorKind::NotFound, "the data key of a secret is gone"))?;
         let wrapped: Wrapped = document.read()?;
         let plain = self.keyring.open(&wrapped.wrapped, Expiry::Never)?.plain;
         let key = Arc::new(Key::parse(std::str::from_utf8(&plain).map_err(|_| unreadable())?)?);
         self.remember(id, key.clone());
         Ok(key)
     }
-    fn remember(&self, id: Uuid, key: Arc<Key>) {
+    pub(super) fn remember(&self, id: Uuid, key: Arc<Key>) {
         self.known.lock().expect("no panic while held").insert(id, key);
     }
     pub(super) fn forget_all_but(&self, id: Uuid) {
@@ -161,11 +197,6 @@ fn with_file(given: &str, file: &Path) -> Result<Zeroizing<String>> {
     }
     let kept = kept_secret(file, || Ok(Zeroizing::new(String::new())))?;
     Ok(Zeroizing::new(format!("{given},{}", *kept)))
-}
-
-async fn newest(store: &Store) -> Result<Option<Uuid>> {
-    let all = store.documents(DocumentFilter { limit: Some(1000), ..DocumentFilter::of(DATA_KEY, "") }).await?;
-    Ok(all.last().map(|d| d.id))
 }
 
 pub(super) fn seconds(ms: i64) -> u64 {

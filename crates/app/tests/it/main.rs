@@ -9,6 +9,7 @@ mod gone;
 mod members;
 mod places;
 mod keeping;
+mod kv2;
 mod plant;
 mod printed;
 mod pulls;

@@ -36,6 +36,10 @@ impl Plant {
         runs::start(&app, runs::Schedules::On).await.unwrap();
         Self { rig: self.rig.on(app, clock), table: self.table }
     }
+    /// The same plant on another app.
+    pub fn on(self, app: Arc<linkspan_app::App>, clock: Arc<Shifted>) -> Self {
+        Self { rig: self.rig.on(app, clock), table: self.table }
+    }
     pub async fn call(&self, context: &CallContext, name: &str, input: Value) -> Result<Reply> {
         let operation = self.table.iter().find(|o| o.name == name).unwrap_or_else(|| panic!("no operation {name}"));
         operation.call(self.rig.app.clone(), context.clone(), input).await

@@ -1,6 +1,6 @@
 //! Connections and their runs over real connectors.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use linkspan_app::{CallContext, Caller, CallerKind, Reach, Role, Settings, runs};
 use linkspan_core::{ErrorKind, Fault};
@@ -258,6 +258,60 @@ async fn ticks_that_nobody_was_there_for_are_written_down_and_not_replayed() {
     }
     assert!(shown["last_missed"]["missed"].as_u64() >= Some(2), "{shown}");
     assert!(plant.local("runs.list", json!({})).await["runs"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_catch_up_one_run_makes_up_for_all_that_a_stopped_process_missed() {
+    let plant = Plant::new().await;
+    plant.shop(5).await;
+    let schedule = json!({"every": "10h", "catch_up": true});
+    plant
+        .local("connections.create", json!({"name": "o", "from": "shop", "streams": "orders", "dest": "copy", "schedule": schedule}))
+        .await;
+    runs::drain(&plant.rig.app, Duration::from_secs(5)).await;
+    plant.rig.app.store.close().await;
+    // The next process starts when three ticks have passed.
+    let clock = Arc::new(crate::rig::Shifted::default());
+    clock.forward(Duration::from_secs(31 * 3600));
+    let app = crate::rig::open(plant.rig.dir.path(), clock.clone(), crate::plant::registry(), Settings::default()).await.unwrap();
+    runs::start(&app, runs::Schedules::On).await.unwrap();
+    let plant = plant.on(app, clock);
+    let mut all = Value::Null;
+    for _ in 0..200 {
+        all = plant.local("runs.list", json!({"status": "completed"})).await;
+        if all["runs"].as_array().unwrap().len() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(all["runs"][0]["cause"], "schedule", "{all}");
+    let shown = plant.local("connections.show", json!({"connection": "o"})).await;
+    assert!(shown["last_missed"]["missed"].as_u64() >= Some(2), "{shown}");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(plant.local("runs.list", json!({})).await["runs"].as_array().unwrap().len(), 1, "one for all of them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tick_whose_run_could_not_be_written_is_tried_again() {
+    let plant = Plant::new().await;
+    plant.shop(5).await;
+    plant.rig.app.context.failpoints.arm("runs.ticks", Fault::Error, 1);
+    plant
+        .local("connections.create", json!({"name": "o", "from": "shop", "streams": "orders", "dest": "copy", "schedule": "every 1h"}))
+        .await;
+    let next = plant.local("connections.show", json!({"connection": "o"})).await["next_run_at"].as_str().unwrap().to_owned();
+    let due = next.parse::<jiff::Timestamp>().unwrap().duration_since(plant.rig.app.context.clock.now());
+    plant.rig.clock.forward(Duration::try_from(due).unwrap_or_default() + Duration::from_secs(1));
+    let mut all = Value::Null;
+    for _ in 0..400 {
+        all = plant.local("runs.list", json!({"status": "completed"})).await;
+        if !all["runs"].as_array().unwrap().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let runs = all["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), runs[0]["scheduled_for"].as_str()), (1, Some(next.as_str())), "{all}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,16 @@
 //! Where secrets rest, and that they are nowhere else.
 
-use linkspan_app::{App, CallContext, Mode, Settings, connectors, secrets::Key};
+use linkspan_app::{
+    App, CallContext, Mode, Settings, connectors,
+    secrets::{Key, VaultServer},
+};
 use linkspan_core::{ErrorKind, Secret};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
 
-use crate::rig::{Rig, Shifted, kind, open, types};
+use crate::{
+    kv2::{self, Kv2},
+    rig::{Rig, Shifted, kind, open, types},
+};
 
 const SECRET: &str = "wrong-canary-7d1f/é+\"x\"";
 
@@ -141,65 +143,92 @@ async fn production_wants_a_key_and_a_key_given_later_still_opens_what_the_file_
     assert_eq!(rig.local("connectors.test", json!({"connector": "v"})).await["ok"], true);
 }
 
-/// One KV version 2 answer, as the vendor documents it.
-async fn vault_that_answers(status: &'static str, body: Value) -> (String, tokio::task::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let heard = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let body = body.to_string();
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(head).unwrap()
-    });
-    (address, heard)
+fn at(vault: &Kv2, namespace: Option<&str>) -> Settings {
+    let server = VaultServer { address: vault.address.clone(), token: Secret::new(kv2::TOKEN), namespace: namespace.map(str::to_owned) };
+    Settings { vault: Some(server), ..Settings::default() }
+}
+
+fn of(reference: &str) -> Value {
+    json!({"name": "v", "type": "vendor", "config": {"api_key": reference}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reference_is_shown_read_when_used_and_named_when_it_fails() {
-    let body = json!({"data": {"data": {"key": "good-key-0123456789"}, "metadata": {"version": 3}}});
-    let (address, heard) = vault_that_answers("200 OK", body).await;
-    let server = |address: &str| linkspan_app::secrets::VaultServer {
-        address: address.into(),
-        token: Secret::new("s.vault-token"),
-        namespace: None,
-    };
-    let rig = Rig::with(types(), Settings { vault: Some(server(&address)), ..Settings::default() }).await;
-    let made =
-        rig.local("connectors.create", json!({"name": "v", "type": "vendor", "config": {"api_key": "vault://kv/shop/db#key"}})).await;
+async fn a_reference_is_shown_and_read_anew_each_time_it_is_used() {
+    let vault = Kv2::start().await;
+    vault.write("", "kv", "shop/db", &json!({"key": "good-key-1-0123456789", "other": 7}));
+    let rig = Rig::with(types(), at(&vault, None)).await;
+    let made = rig.local("connectors.create", of("vault://kv/shop/db#key")).await;
     assert_eq!((&made["config"]["api_key"], &made["status"]), (&json!("vault://kv/shop/db#key"), &json!("unknown")));
+    assert_eq!(vault.asked(), 0, "creating asks nobody");
     assert_eq!(rig.local("connectors.test", json!({"connector": "v"})).await["ok"], true);
-    let head = heard.await.unwrap().to_lowercase();
-    assert!(head.starts_with("get /v1/kv/data/shop/db http/1.1") && head.contains("x-vault-token: s.vault-token"), "{head}");
-    // The vault is gone now.
-    let e = rig.refused(&CallContext::local(), "connectors.test", json!({"connector": "v"})).await;
-    assert!(e.context().iter().any(|(k, v)| *k == "reference" && v == "vault://kv/shop/db#key"), "{e:?}");
+    let used = connectors::opened(&rig.app, "default", "v").await.unwrap();
+    assert_eq!(used.endpoint.config()["api_key"], "good-key-1-0123456789");
+    vault.write("", "kv", "shop/db", &json!({"key": "good-key-2-0123456789"}));
+    let used = connectors::opened(&rig.app, "default", "v").await.unwrap();
+    assert_eq!(used.endpoint.config()["api_key"], "good-key-2-0123456789", "nothing of it is kept");
+    assert!(!rig.files_hold("good-key-"));
+}
 
-    for (status, body, expected) in [
-        ("403 Forbidden", json!({"errors": ["permission denied"]}), ErrorKind::PermissionDenied),
-        ("404 Not Found", json!({"errors": []}), ErrorKind::NotFound),
-        ("503 Service Unavailable", json!({"errors": ["sealed"]}), ErrorKind::Unavailable),
-        ("200 OK", json!({"data": {"data": {"other": "x"}}}), ErrorKind::NotFound),
-    ] {
-        let (address, _heard) = vault_that_answers(status, body).await;
-        let rig = Rig::with(types(), Settings { vault: Some(server(&address)), ..Settings::default() }).await;
-        let unsaved = json!({"type": "vendor", "config": {"api_key": "vault://kv/shop/db#key"}});
-        let e = rig.refused(&CallContext::local(), "connectors.test_unsaved", unsaved).await;
-        assert_eq!(kind(&e), expected, "{status}");
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_comes_back_is_asked_again_and_one_that_refuses_is_not() {
+    let vault = Kv2::start().await;
+    vault.write("team", "kv", "shop/db", &json!({"key": "good-key-1-0123456789", "empty": ""}));
+    vault.write("team", "kv", "locked/db", &json!({"key": "good-key-1-0123456789"}));
+    let rig = Rig::with(types(), at(&vault, Some("team"))).await;
+    rig.local("connectors.create", of("vault://kv/shop/db#key")).await;
+    let test = async |reference: &str| {
+        let (before, body) = (vault.asked(), json!({"type": "vendor", "config": {"api_key": reference}}));
+        let e = rig.refused(&CallContext::local(), "connectors.test_unsaved", body).await;
+        let named = e.context().iter().any(|(k, v)| *k == "reference" && v == reference);
+        assert!(named && e.suggested_fix().is_some() && !format!("{e:?}").contains(kv2::TOKEN), "{e:?}");
+        (e.kind(), vault.asked() - before)
+    };
+    vault.fail(2);
+    assert_eq!(rig.local("connectors.test", json!({"connector": "v"})).await["ok"], true);
+    assert_eq!(vault.asked(), 3);
+    vault.seal(true);
+    assert_eq!(test("vault://kv/shop/db#key").await, (ErrorKind::Unavailable, 3));
+    vault.seal(false);
+    vault.standby(true);
+    assert_eq!(test("vault://kv/shop/db#key").await, (ErrorKind::ConfigInvalid, 1));
+    vault.standby(false);
+    assert_eq!(test("vault://kv/locked/db#key").await, (ErrorKind::PermissionDenied, 1));
+    assert_eq!(test("vault://kv/gone/db#key").await, (ErrorKind::NotFound, 1));
+    assert_eq!(test("vault://kv/shop/db#nothing").await, (ErrorKind::NotFound, 1));
+    assert_eq!(test("vault://kv/shop/db#empty").await, (ErrorKind::DataInvalid, 1), "an empty secret is none");
+    vault.delete("team", "kv", "shop/db");
+    assert_eq!(test("vault://kv/shop/db#key").await, (ErrorKind::NotFound, 1));
+    vault.silent(true);
+    let began = std::time::Instant::now();
+    assert_eq!(test("vault://kv/shop/db#key").await, (ErrorKind::Timeout, 3));
+    assert!(began.elapsed() < std::time::Duration::from_secs(30));
+    // Another namespace is another vault.
+    let vault = Kv2::start().await;
+    vault.write("team", "kv", "shop/db", &json!({"key": "good-key-1-0123456789"}));
+    let rig = Rig::with(types(), at(&vault, None)).await;
+    let body = json!({"type": "vendor", "config": {"api_key": "vault://kv/shop/db#key"}});
+    assert_eq!(kind(&rig.refused(&CallContext::local(), "connectors.test_unsaved", body).await), ErrorKind::NotFound);
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_may_lie_in_a_file_or_a_variable_and_an_empty_one_is_none() {
+    let rig = Rig::real().await;
     let secrets = rig.dir.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     std::fs::write(secrets.join("vendor"), "good-key-0123456789\n").unwrap();
-    rig.local("connectors.credentials", json!({"connector": "v", "api_key": "file://vendor"})).await;
+    std::fs::write(secrets.join("empty"), "\n").unwrap();
+    rig.local("connectors.create", of("file://vendor")).await;
     assert_eq!(rig.local("connectors.test", json!({"connector": "v"})).await["ok"], true);
-    rig.local("connectors.credentials", json!({"connector": "v", "api_key": "env://LINKSPAN_SECRET_NOT_SET"})).await;
-    let e = rig.refused(&CallContext::local(), "connectors.test", json!({"connector": "v"})).await;
-    assert_eq!(kind(&e), ErrorKind::NotFound);
+    for (reference, expected) in [
+        ("env://LINKSPAN_SECRET_NOT_SET", ErrorKind::NotFound),
+        ("file://gone", ErrorKind::NotFound),
+        ("file://empty", ErrorKind::DataInvalid),
+        ("vault://kv/shop/db#key", ErrorKind::ConfigInvalid),
+    ] {
+        rig.local("connectors.credentials", json!({"connector": "v", "api_key": reference})).await;
+        let e = rig.refused(&CallContext::local(), "connectors.test", json!({"connector": "v"})).await;
+        assert!(e.kind() == expected && e.context().iter().any(|(k, v)| *k == "reference" && v == reference), "{e:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,13 +9,15 @@ use std::{
 };
 
 use linkspan_core::{
-    Covers, Ended, Error, ErrorKind, Lane, MemoryBudget, Output, ReadMode, Repeats, Result, Retry, Stop, Stopper, StreamName, WriteMode,
+    Covers, Ended, Error, ErrorKind, Lane, MemoryBudget, Output, ReadMode, Repeats, Result, Retry, Stop, Stopper, StreamName, TRACES,
+    WriteMode,
 };
 use tokio::{
     sync::oneshot,
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::Instant,
 };
+use tracing::Instrument;
 
 use super::{
     books::Pipe,
@@ -234,12 +236,16 @@ impl Schedule {
         let (stop, id) = (self.stopper.listener(), self.next_lane);
         self.next_lane += 1;
         let session = LaneSession::new(self.pipe.clone(), &covers, without, stop.clone());
-        let session = self.tasks.spawn(async move { Done::Session(session.run(inbox, told).await) });
-        let reader = self.tasks.spawn(async move {
+        let span = tracing::info_span!(
+            target: TRACES, "lane", "linkspan.scope" = %covers.scope, "linkspan.streams" = covers.streams.len(), "error.type" = tracing::field::Empty
+        );
+        let session = self.tasks.spawn(async move { Done::Session(session.run(inbox, told).await) }.instrument(span.clone()));
+        let read = async move {
             let ended = lane.read(&mut out, &stop).await;
             tell.send(ended).ok();
             Done::Reader
-        });
+        };
+        let reader = self.tasks.spawn(read.instrument(span));
         self.roles.insert(session.id(), Role::Lane(id, Half::Session));
         self.roles.insert(reader.id(), Role::Lane(id, Half::Reader));
         self.running.insert(id, Running { covers, reader, session, alive: 2, end: None, reader_panicked: false });

@@ -8,13 +8,14 @@ use std::{
 
 use arrow_schema::SchemaRef;
 use linkspan_core::{
-    Batch, Changes, Commit, Covers, Ended, Error, ErrorKind, Load, Message, Result, Retry, Scope, Session, State, Stop, StreamName,
+    Batch, Changes, Commit, Covers, Ended, Error, ErrorKind, Load, Message, Result, Retry, Scope, Session, State, Stop, StreamName, TRACES,
     WriteMode, WriteStats,
 };
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     books::Pipe,
@@ -73,6 +74,9 @@ impl LaneSession {
     /// Runs until the reader has ended and all it sent is dealt with.
     pub async fn run(mut self, inbox: mpsc::Receiver<Message>, told: oneshot::Receiver<Result<Ended>>) -> LaneEnd {
         let result = self.flow(inbox, told).await;
+        if let Err(e) = &result {
+            Span::current().record("error.type", tracing::field::debug(e.kind()));
+        }
         LaneEnd { result, parked: self.parked }
     }
 
@@ -305,7 +309,15 @@ impl LaneSession {
             number: previous + 1,
             state,
         };
-        self.carry_out(&commit).await
+        let span = tracing::info_span!(
+            target: TRACES, "commit", "linkspan.commit.number" = commit.number, "linkspan.generation" = generation,
+            "linkspan.rows.written" = Empty, "linkspan.rows.rejected" = Empty, "error.type" = Empty
+        );
+        let done = self.carry_out(&commit).instrument(span.clone()).await;
+        if let Err(e) = &done {
+            span.record("error.type", tracing::field::debug(e.kind()));
+        }
+        done
     }
 
     async fn carry_out(&mut self, commit: &Commit) -> Result<()> {
@@ -318,6 +330,8 @@ impl LaneSession {
         pipe.run.memory.save(std::slice::from_ref(commit)).await?;
         failpoints.hit("pipe.save.after").await?;
         self.settle(&mut stats);
+        let (written, rejected) = stats.values().fold((0, 0), |(w, r), s| (w + s.written, r + s.rejected));
+        Span::current().record("linkspan.rows.written", written).record("linkspan.rows.rejected", rejected);
         self.tables.iter().filter(|(_, t)| t.is_admitted()).for_each(|(s, t)| pipe.made_table(s, t.shape()));
         let durable = pipe.committed(commit, &stats);
         pipe.run.source.acknowledge(&durable).await

@@ -44,7 +44,7 @@ impl Place {
     }
     fn at_home(&self, command: &mut Command) {
         for (name, _) in std::env::vars() {
-            if name.starts_with("LINKSPAN_") || name.starts_with("PG") || name == "NO_COLOR" {
+            if name.starts_with("LINKSPAN_") || name.starts_with("PG") || name.starts_with("OTEL_") || name == "NO_COLOR" {
                 command.env_remove(name);
             }
         }

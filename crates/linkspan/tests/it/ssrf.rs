@@ -232,3 +232,32 @@ fn every_field_that_names_a_host_is_in_the_table() {
         assert!(!speaks_web || WAYS.iter().any(|w| w.kind == name), "{name} speaks of a URL and has no line in the table");
     }
 }
+
+/// Operations that fetch what a caller names: they meet the same guard, also after a redirect.
+#[test]
+fn no_operation_fetches_an_internal_address_that_a_caller_names() {
+    let yard = Yard::new();
+    for host in HERE.iter().chain(METADATA) {
+        let url = format!("http://{host}:{}/manifest.yaml", yard.port());
+        let answer = yard.call("POST", "/v1/catalog", &json!({"url": url}));
+        let error = answer.json()["error"].clone();
+        assert!(
+            error["kind"] == "permission_denied" && error["message"].as_str().unwrap().contains("internal addresses"),
+            "{host}: {answer:?}"
+        );
+        assert!(yard.doors.iter().all(|door| door.accept().is_err()), "somebody came: {answer:?}");
+    }
+    for other in ["file:///etc/passwd", "gopher://127.0.0.1:25/x", "ftp://127.0.0.1/x", "//127.0.0.1/x"] {
+        assert_eq!(yard.call("POST", "/v1/catalog", &json!({"url": other})).status, 400, "{other}");
+    }
+    // A new operation that takes an address comes with a line here.
+    let known = ["catalog.add.url"];
+    for operation in linkspan_server::operations() {
+        let input = operation.input();
+        for field in input["properties"].as_object().into_iter().flat_map(|p| p.keys()) {
+            let tells = ["url", "uri", "host", "endpoint", "callback", "webhook"].iter().any(|t| field.contains(t));
+            let name = format!("{}.{field}", operation.name);
+            assert!(!tells || known.contains(&name.as_str()), "{name} names a host and has no line in the test");
+        }
+    }
+}

@@ -10,4 +10,5 @@ mod owasp;
 mod refusals;
 mod rights;
 mod uploads;
+mod security;
 mod wire;
