@@ -41,6 +41,7 @@ pub fn connector_type() -> ConnectorType {
             extensions: &[".db", ".sqlite", ".sqlite3"],
             config: crate::url_config::<SqliteConfig>,
         }),
+        ..Spec::empty()
     };
     ConnectorType::new(spec, Sqlite::open)
 }
