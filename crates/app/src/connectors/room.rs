@@ -3,7 +3,7 @@
 //! leaves behind is either given its name later or removed, and a reader sees whole files only.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, DirBuilder, File, OpenOptions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -107,9 +107,14 @@ impl Room {
         if !self.dir.exists() {
             return Ok(());
         }
-        let lock = blocking({
-            let path = self.dir.join("lock");
-            move || locked(&path)
+        // Which contents nobody writes is looked at before what the documents name: one that is let go of in between was named by then, or
+        // is looked at the next time.
+        let (lock, dead) = blocking({
+            let (path, incoming) = (self.dir.join("lock"), self.incoming());
+            move || {
+                let lock = locked(&path)?;
+                Ok((lock, dead(&incoming)?))
+            }
         })
         .await?;
         let mut named = BTreeMap::new();
@@ -118,7 +123,7 @@ impl Room {
         }
         let (files, incoming) = (self.files(), self.incoming());
         blocking(move || {
-            let settled = settle(&files, &incoming, &named);
+            let settled = settle(&files, &incoming, &named, &dead);
             drop(lock);
             settled
         })
@@ -165,7 +170,13 @@ fn locked(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn settle(files: &Path, incoming: &Path, named: &BTreeMap<String, UploadedFile>) -> Result<()> {
+/// Contents that no process has open to write. Whoever writes one holds it; nobody holds what a dead process left.
+fn dead(incoming: &Path) -> Result<HashSet<PathBuf>> {
+    let free = |path: &PathBuf| File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+    Ok(entries(incoming)?.into_iter().filter(free).collect())
+}
+
+fn settle(files: &Path, incoming: &Path, named: &BTreeMap<String, UploadedFile>, dead: &HashSet<PathBuf>) -> Result<()> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |e| file_error("an uploaded file cannot be put in its place", &path, e)
@@ -178,8 +189,7 @@ fn settle(files: &Path, incoming: &Path, named: &BTreeMap<String, UploadedFile>)
                 fs::rename(&entry, files.join(name)).map_err(failed(&entry))?;
                 moved = true;
             }
-            // Whoever writes it holds it; nobody holds what a dead process left.
-            None if File::open(&entry).is_ok_and(|file| file.try_lock().is_ok()) => fs::remove_file(&entry).map_err(failed(&entry))?,
+            None if dead.contains(&entry) => fs::remove_file(&entry).map_err(failed(&entry))?,
             None => {}
         }
     }
@@ -224,21 +234,29 @@ mod tests {
         for folder in [&files, &incoming] {
             fs::create_dir(folder).unwrap();
         }
-        let [committed, dead, held] = [1, 2, 3].map(Uuid::from_u128);
+        let [committed, abandoned, held] = [1, 2, 3].map(Uuid::from_u128);
         let at = |id: Uuid| incoming.join(id.to_string());
         fs::write(files.join("a.csv"), "old").unwrap();
         fs::write(files.join("deleted.csv"), "x").unwrap();
         fs::write(at(committed), "new one").unwrap();
-        fs::write(at(dead), "half").unwrap();
+        fs::write(at(abandoned), "half").unwrap();
         let writing = File::create(at(held)).unwrap();
         writing.lock().unwrap();
         let named = BTreeMap::from([("a.csv".to_owned(), file(committed, "new one"))]);
-        settle(&files, &incoming, &named).unwrap();
+        let mut free = dead(&incoming).unwrap();
+        assert_eq!(free, HashSet::from([at(committed), at(abandoned)]));
+        // Let go of after it was looked at: it may be named by now, in a document that was not read.
+        let late = at(Uuid::from_u128(4));
+        fs::write(&late, "late").unwrap();
+        settle(&files, &incoming, &named, &free).unwrap();
+        assert!(late.exists());
+        free = dead(&incoming).unwrap();
         assert_eq!(fs::read_to_string(files.join("a.csv")).unwrap(), "new one");
-        assert!(!files.join("deleted.csv").exists() && !at(dead).exists() && !at(committed).exists());
+        assert!(!files.join("deleted.csv").exists() && !at(abandoned).exists() && !at(committed).exists());
         assert!(at(held).exists(), "somebody still writes it");
-        settle(&files, &incoming, &named).unwrap();
+        settle(&files, &incoming, &named, &free).unwrap();
+        assert!(!late.exists(), "nobody named it");
         fs::remove_file(files.join("a.csv")).unwrap();
-        assert_eq!(settle(&files, &incoming, &named).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(settle(&files, &incoming, &named, &free).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

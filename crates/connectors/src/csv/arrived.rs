@@ -45,7 +45,7 @@ fn judge(file: &Path, name: &str, unpacked: u64) -> Result<()> {
     let cannot = |e| file_error("the file cannot be read", file, e);
     let mut open = File::open(file).map_err(cannot)?;
     let size = open.metadata().map_err(cannot)?.len();
-    let limit = unpacked.min(FREE.max(size.saturating_mul(RATIO)));
+    let limit = limit_of(size, unpacked);
     let first = start(&mut open).map_err(cannot)?;
     if first.is_empty() {
         return Err(Error::new(ErrorKind::DataInvalid, "the file is empty").with("name", name));
@@ -55,6 +55,11 @@ fn judge(file: &Path, name: &str, unpacked: u64) -> Result<()> {
         false => text(open, &first, limit),
     };
     judged.map_err(|e| e.with("name", name))
+}
+
+/// What a file of this size may unpack to.
+fn limit_of(size: u64, most: u64) -> u64 {
+    most.min(FREE.max(size.saturating_mul(RATIO)))
 }
 
 fn start(file: &mut File) -> io::Result<Vec<u8>> {
@@ -252,15 +257,31 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused_without_being_unpacked_whole() {
-        let zeros = "0,".repeat(17 << 20);
-        for (name, content) in [
-            ("a.csv", gzip(zeros.as_bytes())),
-            ("a.csv.zst", zstd::encode_all(zeros.as_bytes(), 1).unwrap()),
-            ("a.xlsx", book(&[("xl/workbook.xml", b"<x/>"), ("xl/worksheets/sheet1.xml", zeros.as_bytes())])),
+    fn a_file_unpacks_to_what_tables_unpack_to() {
+        assert_eq!(limit_of(65_000, MOST), FREE, "64 MB in 64 kB are none");
+        assert_eq!(limit_of(1 << 20, MOST), 250 << 20);
+        assert_eq!(limit_of(200 << 20, MOST), MOST);
+        assert_eq!(limit_of(1 << 20, 5 << 20), 5 << 20);
+    }
+
+    #[test]
+    fn bombs_are_refused_at_their_limit() {
+        const LIMIT: u64 = 1 << 20;
+        let zeros = "0,".repeat(1 << 20);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let opened = |content: &[u8]| {
+            std::fs::write(file.path(), content).unwrap();
+            File::open(file.path()).unwrap()
+        };
+        let (gz, zst) = (gzip(zeros.as_bytes()), zstd::encode_all(zeros.as_bytes(), 1).unwrap());
+        let xlsx = book(&[("xl/workbook.xml", b"<x/>"), ("xl/worksheets/sheet1.xml", zeros.as_bytes())]);
+        for (name, refused) in [
+            ("gzip", text(opened(&gz), &gz, LIMIT)),
+            ("zstd", text(opened(&zst), &zst, LIMIT)),
+            ("xlsx", workbook(opened(&xlsx), &xlsx, LIMIT)),
         ] {
-            let e = refused(name, &content);
-            assert!(e.context().iter().any(|(k, v)| *k == "unpacked_limit_bytes" && *v == FREE.to_string()), "{e:?}");
+            let e = refused.expect_err(name);
+            assert!(e.context().iter().any(|(k, v)| *k == "unpacked_limit_bytes" && *v == LIMIT.to_string()), "{name}: {e:?}");
         }
     }
 

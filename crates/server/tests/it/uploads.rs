@@ -178,8 +178,9 @@ async fn bombs_and_what_is_too_large_are_refused_as_such() {
     let row = b"0123456789,abcdefghij\n";
     let large = row.repeat((1 << 20) / row.len() + 1);
     assert_eq!(yard.put("large.csv", &large).await.status, 413);
-    let pieces =
-        stream::iter(std::iter::once(form(&[("endless.csv", b"id\n")])[..100].to_vec()).chain((0..64).map(|_| vec![b'x'; 1 << 16])));
+    let whole = form(&[("endless.csv", b"id\n")]);
+    let content = whole.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let pieces = stream::iter(std::iter::once(whole[..content].to_vec()).chain((0..64).map(|_| vec![b'x'; 1 << 16])));
     let said = yard.send(Body::from_stream(futures::StreamExt::map(pieces, |p| Ok::<_, std::io::Error>(Bytes::from(p))))).await;
     assert_eq!(said.status, 413, "{said:?}");
     // Three fit, and the fourth takes the place of one of them.

@@ -221,11 +221,14 @@ impl Upload {
                 done => break done?,
             }
         };
-        // From here on the contents are the documents' matter. What cannot be put in its place now is when it is read.
-        self.whole.clear();
-        if let Err(e) = self.room.settle(&self.app.store).await {
+        // From here on the contents are the documents' matter; they stay open until they are in their place, so that nobody takes them for
+        // left behind. What cannot be put there now is when it is read; what has been replaced meanwhile goes.
+        let settled = self.room.settle(&self.app.store).await;
+        if let Err(e) = &settled {
             tracing::warn!(connector = %self.connector.id, error = %e, "uploaded files wait to be put in their place");
         }
+        self.whole.iter_mut().for_each(|staged| staged.kept = settled.is_err());
+        self.whole.clear();
         Ok(reply)
     }
 
