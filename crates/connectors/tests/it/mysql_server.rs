@@ -1,6 +1,8 @@
 //! What the tests of MySQL and MariaDB need of a server: a database of their own, statements, and both families at once. The tests
 //! of the whole program take it in, too.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use linkspan_connectors::mysql::{MysqlConfig, Statements};
 use linkspan_core::Context;
@@ -47,6 +49,19 @@ impl Family {
             Self::Mariadb => required("LINKSPAN_TEST_MARIADB_URL")?,
         };
         Some(TestDatabase::create_on(self, url).await)
+    }
+}
+
+/// The sessions in a database, by the server's own numbers. The server refuses to show the list while somebody's statement holds bytes
+/// that are no text: then it is asked again.
+pub(crate) async fn sessions(family: Family, database: &Database) -> BTreeSet<String> {
+    let elsewhere = database.url.replace(&database.name, "mysql");
+    let sql = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{}'", database.name);
+    loop {
+        match family.run(&elsewhere, &sql).await {
+            Ok(table) => return table.rows.into_iter().map(|row| row[0].clone().unwrap()).collect(),
+            Err(e) => assert!(e.contains("code=3854"), "{e}"),
+        }
     }
 }
 

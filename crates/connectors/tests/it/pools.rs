@@ -17,7 +17,7 @@ use linkspan_core::{
 use linkspan_testkit::servers::{Dialect, TestDatabase};
 use serde_json::{Value, json};
 
-use super::mysql_server::{Database, Family, databases};
+use super::mysql_server::{Database, Family, databases, sessions};
 
 /// A server with a database of the test's own.
 enum System {
@@ -58,17 +58,11 @@ impl System {
     }
     /// The connector's sessions, by the server's own numbers.
     async fn sessions(&self) -> BTreeSet<String> {
-        let table = match self {
-            Self::Postgres(database) => {
-                let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'linkspan'";
-                database.query(sql).await
-            }
-            Self::Mysql(_, database) => {
-                let sql = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{}'", database.name);
-                database.query_as_admin(&sql).await
-            }
-        };
-        table.rows.into_iter().map(|row| row[0].clone().unwrap()).collect()
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'linkspan'";
+        match self {
+            Self::Postgres(database) => database.query(sql).await.rows.into_iter().map(|row| row[0].clone().unwrap()).collect(),
+            Self::Mysql(family, database) => sessions(*family, database).await,
+        }
     }
     async fn until_sessions(&self, wanted: usize) {
         let began = std::time::Instant::now();

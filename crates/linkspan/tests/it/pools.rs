@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     hub::{Answer, Hub},
-    mysql_server::{Database, Family, databases},
+    mysql_server::{Database, Family, databases, sessions},
     program::{Place, counts},
 };
 
@@ -58,15 +58,12 @@ impl System {
     }
     /// Sessions in this database, but for the one that asks: by the server's own numbers.
     async fn sessions(&self) -> BTreeSet<String> {
-        let table = match self {
-            Self::Postgres(d) => {
-                let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'linkspan%' \
-                    AND backend_type = 'client backend'";
-                d.query(sql).await
-            }
-            Self::Mysql(_, d) => d.query_as_admin(&format!("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{}'", d.name)).await,
-        };
-        table.rows.into_iter().map(|row| row[0].clone().unwrap()).collect()
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'linkspan%' \
+            AND backend_type = 'client backend'";
+        match self {
+            Self::Postgres(d) => d.query(sql).await.rows.into_iter().map(|row| row[0].clone().unwrap()).collect(),
+            Self::Mysql(family, d) => sessions(*family, d).await,
+        }
     }
     async fn until_sessions(&self, wanted: usize) {
         let began = Instant::now();
