@@ -275,14 +275,12 @@ SINGER = '''
 import io, json, pathlib, subprocess, sys
 from singer_sdk import typing as th
 from singer_sdk.exceptions import MissingKeyPropertiesError
-from singer_sdk.singerlib.exceptions import InvalidInputLine
-from singer_sdk.helpers._compat import *
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 from singer_sdk.target_base import Target
 from singer_sdk.sinks import RecordSink
 from singer_sdk.testing import get_target_test_class
 
-SAID = json.loads(pathlib.Path(__file__).with_name("target.json").read_text())
+SAID = json.loads(pathlib.Path(__file__).with_name("singer.json").read_text())
 
 class Sink(RecordSink):
     def process_record(self, record, context): raise AssertionError("the program takes the records")
@@ -293,8 +291,8 @@ class TargetLinkspan(Target):
     config_jsonschema = th.PropertiesList().to_dict()
     default_sink_class = Sink
 
-    def listen(self, file_input=None):
-        done = subprocess.run(SAID["command"], input=(file_input or sys.stdin).read(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    def process_lines(self, file_input):
+        done = subprocess.run(SAID["command"], input=file_input.read(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raises = {"before the schema": RecordsWithoutSchemaException, "lacks a property of its key": MissingKeyPropertiesError}
             raise next((error for words, error in raises.items() if words in done.stderr), RuntimeError)(done.stderr)
@@ -303,6 +301,11 @@ class TargetLinkspan(Target):
             sys.stdout.write(line + "\\n")
             sys.stdout.flush()
 
+    def process_endofpipe(self):
+        pass
+
+    _process_endofpipe = process_endofpipe
+
 TestTargetLinkspan = get_target_test_class(TargetLinkspan, config={})
 '''
 
@@ -310,7 +313,7 @@ TestTargetLinkspan = get_target_test_class(TargetLinkspan, config={})
 def singer(place):
     to = place.config("target", {"url": place.postgres}) if place.postgres else place.config("target", {"path": str(place.path / "singer.db")})
     kind = "postgresql" if place.postgres else "sqlite"
-    (place.path / "target.json").write_text(json.dumps({"command": [place.linkspan, "singer-target", kind, "--config", to]}))
+    (place.path / "singer.json").write_text(json.dumps({"command": [place.linkspan, "singer-target", kind, "--config", to]}))
     (place.path / "test_singer.py").write_text(SINGER)
     counted_by_pytest("singer", run(sys.executable, "-m", "pytest", "-q", "-rfEs", "-W", "ignore", "test_singer.py", cwd=place.path))
 

@@ -14,7 +14,10 @@ mod spool;
 mod told;
 mod writing;
 
-use linkspan_core::{ConnectorType, Context, Error, ErrorKind, Role, Spec, UrlForm};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use linkspan_core::{Checked, Connector, ConnectorType, Context, Destination, Error, ErrorKind, Result, Role, Source, Spec, UrlForm};
 use serde_json::json;
 
 pub use container::{CONTAINERS, Containers};
@@ -54,8 +57,27 @@ pub fn exec_type(programs: Programs, containers: Containers, encode: Encode) -> 
         if config.image.is_some() {
             containers.client()?;
         }
-        Ok(Guest::new(config, context, encode, containers.clone()))
+        Ok(Opened { guest: Guest::new(config, context, containers.clone()), encode })
     })
+}
+
+/// A guest at either end of a connection.
+struct Opened {
+    guest: Guest,
+    encode: Encode,
+}
+
+#[async_trait]
+impl Connector for Opened {
+    async fn check(&self) -> Result<Checked> {
+        self.guest.check().await
+    }
+    fn source(&self) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(self.guest.clone()))
+    }
+    fn destination(&self) -> Option<Arc<dyn Destination>> {
+        Some(Arc::new(writing::Into { guest: self.guest.clone(), encode: self.encode }))
+    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
-    Checked, Connector, Context, Destination, Error, ErrorKind, Lane, Load, Position, ReadMode, Result, Scope, Selected, Source, Stream,
-    WriteMode,
+    Checked, Context, Error, ErrorKind, Lane, Load, Position, ReadMode, Result, Scope, Selected, Source, Stream, WriteMode,
 };
 use serde_json::{Map, Value};
 use tokio::{process::ChildStdin, sync::OnceCell};
@@ -23,9 +22,7 @@ use super::{
     lines::Said,
     process::{Folder, Input, Mask, Process, Start, write_private},
     singer,
-    writing::Into,
 };
-use crate::program::Encode;
 
 /// A program of somebody else with its config. A clone is the same guest.
 #[derive(Clone)]
@@ -34,8 +31,6 @@ pub(super) struct Guest(Arc<Inner>);
 struct Inner {
     config: ExecConfig,
     context: Context,
-    /// How rows are made text for a destination.
-    encode: Encode,
     containers: Containers,
     /// What the program made of its config; until then what was given.
     changed: Mutex<Option<Map<String, Value>>>,
@@ -45,11 +40,10 @@ struct Inner {
 }
 
 impl Guest {
-    pub(super) fn new(config: ExecConfig, context: Context, encode: Encode, containers: Containers) -> Self {
+    pub(super) fn new(config: ExecConfig, context: Context, containers: Containers) -> Self {
         Self(Arc::new(Inner {
             config,
             context,
-            encode,
             containers,
             changed: Mutex::default(),
             described: OnceCell::new(),
@@ -275,9 +269,8 @@ fn replace(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-#[async_trait]
-impl Connector for Guest {
-    async fn check(&self) -> Result<Checked> {
+impl Guest {
+    pub(super) async fn check(&self) -> Result<Checked> {
         let began = Instant::now();
         let checked = |streams| Checked { streams, latency: began.elapsed().max(Duration::from_micros(1)), ..Checked::default() };
         match (self.language(), self.0.config.is) {
@@ -300,12 +293,6 @@ impl Connector for Guest {
             Some(why) => Err(Error::new(ErrorKind::ConfigInvalid, format!("the program's check failed: {}", mask.hide(&why)))
                 .fix("look into the program's own config")),
         }
-    }
-    fn source(&self) -> Option<Arc<dyn Source>> {
-        Some(Arc::new(self.clone()))
-    }
-    fn destination(&self) -> Option<Arc<dyn Destination>> {
-        Some(Arc::new(Into { guest: self.clone(), encode: self.0.encode }))
     }
 }
 
