@@ -136,3 +136,71 @@ fn metrics_say_what_runs_did_and_name_nobody() {
     }
     assert_eq!(hub.hub.get("/metrics").status, 401);
 }
+
+/// A machine that slept: what came due meanwhile is started once at most, what comes due afterwards is started, and nobody takes the data
+/// dir over while its owner still holds it.
+#[test]
+fn a_frozen_server_goes_on_and_no_tick_fires_twice() {
+    let place = Place::new();
+    let mut hub = Owned::start(&place);
+    hub.call("POST", "/v1/connectors", r#"{"name": "made", "type": "faker", "config": {"customers": 1}}"#);
+    hub.call("POST", "/v1/connectors", r#"{"name": "shop", "type": "sqlite", "config": {"path": "shop.db"}}"#);
+    let connection = r#"{"name": "often", "from": "made", "streams": ["customers"], "dest": "shop", "mode": "full", "write": "replace",
+        "schedule": "every 1s"}"#;
+    hub.call("POST", "/v1/connections", connection);
+    let done = |hub: &Owned| {
+        let all = hub.call("GET", "/v1/runs?limit=1000", "").json();
+        let ticks = all["runs"].as_array().unwrap().iter().filter(|r| r["status"] == "completed");
+        ticks.map(|r| r["scheduled_for"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let until = |hub: &Owned, count: usize| {
+        let began = Instant::now();
+        while done(hub).len() < count {
+            assert!(began.elapsed() < LONG, "{:?}", done(hub));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until(&hub, 2);
+    hub.hub.process.signal(Signal::Stop);
+    std::thread::sleep(Duration::from_secs(3));
+    let mut second = linkspan_testkit::process::Process::start(&mut place.command(&["serve", "--port", "0"]));
+    // Nobody knows whether the owner will wake: that it does not answer is all that can be said.
+    let refused = second.wait(Duration::from_secs(60));
+    assert!(refused.code() == Some(5) && second.text().contains("does not answer"), "{}", second.text());
+    drop(second);
+    hub.hub.process.signal(Signal::Continue);
+    let before = done(&hub).len();
+    until(&hub, before + 3);
+    let mut ticks = done(&hub);
+    let all = ticks.len();
+    ticks.sort();
+    ticks.dedup();
+    assert_eq!(ticks.len(), all, "a tick fired twice");
+}
+
+/// A source that never answers cannot keep a server from ending; its run goes on in the next one.
+#[test]
+fn a_server_that_is_told_to_stop_does_not_wait_for_a_source_that_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/rows", silent.local_addr().unwrap());
+    let place = Place::new();
+    let started = || {
+        let hub = Hub::started(place.command(&["serve", "--port", "0", "--output", "json"]).env("LINKSPAN_EGRESS_ALLOW", "127.0.0.0/8"));
+        let key = std::fs::read_to_string(place.path("data/admin.key")).unwrap();
+        Owned { hub, key: format!("Bearer {}", key.trim()) }
+    };
+    let mut first = started();
+    first.call("POST", "/v1/connectors", &format!(r#"{{"name": "mute", "type": "http_json", "config": {{"url": "{url}"}}}}"#));
+    first.call("POST", "/v1/connectors", r#"{"name": "shop", "type": "sqlite", "config": {"path": "shop.db"}}"#);
+    first.call("POST", "/v1/connections", r#"{"name": "copy", "from": "mute", "streams": ["*"], "dest": "shop", "mode": "full"}"#);
+    let run = first.run();
+    first.until(&run, LONG, |seen| seen["status"] == "running");
+    let began = Instant::now();
+    first.hub.process.signal(Signal::Terminate);
+    let ended = first.hub.process.wait(RECOVERY + Duration::from_secs(15));
+    assert_eq!(ended.code(), Some(0), "{}", first.hub.process.text());
+    assert!(began.elapsed() < RECOVERY + Duration::from_secs(10), "{:?}", began.elapsed());
+    drop(first);
+    let next = started();
+    next.until(&run, RECOVERY, |seen| seen["status"] == "running" || is_over(seen));
+}
