@@ -1,8 +1,8 @@
 //! The language of manifests, beside vectors that a run of the reference interpreter wrote.
 
 mod asking;
-mod hostile;
 mod guests;
+mod hostile;
 mod oauth;
 mod rest;
 mod server;

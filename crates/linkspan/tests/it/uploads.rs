@@ -169,5 +169,5 @@ fn two_hundred_megabytes_pass_through_little_memory() {
     let grew = (peak(&hub.process) - before) / 1024;
     assert_eq!(files(&place), [("large.csv".to_owned(), (times * row.len()) as u64)]);
     assert!(grew <= 24, "the server grew by {grew} MB");
-    println!("uploaded {} MB; the server grew by {grew} MB to {} MB", times * row.len() >> 20, peak(&hub.process) / 1024);
+    println!("uploaded {} MB; the server grew by {grew} MB to {} MB", (times * row.len()) >> 20, peak(&hub.process) / 1024);
 }

@@ -9,6 +9,6 @@ mod login;
 mod owasp;
 mod refusals;
 mod rights;
-mod uploads;
 mod security;
+mod uploads;
 mod wire;
