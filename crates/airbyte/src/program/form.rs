@@ -17,6 +17,10 @@ pub fn specification(kind: &ConnectorType) -> Value {
         fields.entry("properties").or_insert(json!({}));
         // Platforms put fields of their own into configs.
         fields.insert("additionalProperties".into(), true.into());
+        if kind.spec.uploads.is_some() {
+            // A program has no hub whose uploads could stand in for it.
+            fields.insert("required".into(), json!(["path"]));
+        }
     }
     form
 }
