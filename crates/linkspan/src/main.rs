@@ -77,6 +77,9 @@ fn run_traced(asked: Asked, terminal: &Arc<Terminal>) -> Result<Exit> {
     // A server without diagnostics says nothing that would have to be cleaned.
     if filter(asked.common()).is_some() || !matches!(asked, Asked::Verb(Cli { verb: Verb::Serve(_), .. }, _)) {
         hidden::listen();
+    }
+    // `auth token` is asked for just such a key.
+    if !matches!(asked, Asked::Token(..)) {
         KEYS.iter().filter_map(|name| std::env::var(name).ok()).for_each(|keys| keys.split(',').for_each(hidden::hide));
     }
     let traces = speak(asked.common())?;

@@ -115,8 +115,14 @@ impl SourceHarness for Harness {
 }
 
 async fn sessions(database: &TestDatabase) -> usize {
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'linkspan'";
-    database.query(sql).await.rows[0][0].as_ref().unwrap().parse().unwrap()
+    sessions_that(database, "true").await
+}
+
+async fn sessions_that(database: &TestDatabase, condition: &str) -> usize {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'linkspan' AND {condition}"
+    );
+    database.query(&sql).await.rows[0][0].as_ref().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,9 +349,13 @@ async fn a_dropped_read_is_cancelled_on_the_server() {
     let reading = tokio::spawn(async move { lane.read(&mut out, &Stop::never()).await });
     inbox.recv().await.unwrap();
     reading.abort();
-    // What lies idle for the next use ends with the source.
-    drop(source);
+    // While the source lives, so that it is the dropped read that ends the work. What lies idle for the next use ends with the source.
     let until = std::time::Instant::now() + Duration::from_secs(10);
+    while sessions_that(&database, "state <> 'idle'").await > 0 {
+        assert!(std::time::Instant::now() < until, "the server still works for a read that was dropped");
+        tokio::task::yield_now().await;
+    }
+    drop(source);
     while sessions(&database).await > 0 {
         assert!(std::time::Instant::now() < until, "a session is left");
         tokio::task::yield_now().await;

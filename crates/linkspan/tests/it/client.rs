@@ -49,6 +49,9 @@ fn a_person_signs_in_to_a_server_and_what_they_may_not_do_is_refused() {
     verb(&["logout"]).succeeds();
     assert_eq!(hub.call("GET", "/v1/auth/me", &[("Authorization", &bearer)], "").status, 401);
     verb(&["token"]).refuses(4, &["nobody is signed in"]);
+    let given =
+        said(here.command(&["auth", "token", "--server", &server]).env("LINKSPAN_API_KEY", "a-key-of-the-environment-1")).succeeds();
+    assert_eq!(given.out.trim(), "a-key-of-the-environment-1", "what was asked for is shown, though it is a secret elsewhere");
     let own = there.run(&["auth", "token"]).succeeds();
     assert_eq!(own.out.trim(), std::fs::read_to_string(there.path("data/admin.key")).unwrap().trim());
 }
