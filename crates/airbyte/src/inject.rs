@@ -100,6 +100,13 @@ pub enum Merge {
     SameIsFine,
 }
 
+impl Inject {
+    /// What becomes of a key that two components set.
+    pub fn merge(self) -> Merge {
+        if self == Self::BodyJson { Merge::SameIsFine } else { Merge::Distinct }
+    }
+}
+
 /// Joins what several components say about one part. A key that two of them set is an error.
 pub fn combine(parts: impl IntoIterator<Item = Part>, merge: Merge) -> Result<Part> {
     let (mut text, mut fields, mut others) = (None, Map::new(), 0);

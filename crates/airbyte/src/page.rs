@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     component::Component,
     decode::Decoder,
-    inject::{Inject, RequestOption},
+    inject::{Inject, Part, RequestOption, combine},
     python::text,
     truth::is_true,
     wiring::Build,
@@ -28,6 +28,18 @@ enum TokenPlace {
     /// The token is the next request's path or whole address.
     Path,
     Option(RequestOption),
+}
+
+/// Refuses two options for one place: the reference says so before it asks for a page.
+fn apart(size: &RequestOption, token: &RequestOption, build: &Build) -> Result<()> {
+    if size.inject_into() != token.inject_into() {
+        return Ok(());
+    }
+    let parts = [(size, 0), (token, 1)].map(|(option, value)| {
+        let mut fields = Map::new();
+        option.inject(&mut fields, value.into(), build).map(|()| Part::Fields(fields))
+    });
+    combine(parts.into_iter().collect::<Result<Vec<_>>>()?, size.inject_into().merge()).map(|_| ())
 }
 
 impl Paginator {
@@ -55,6 +67,9 @@ impl Paginator {
             Some(option) if option.kind() == "RequestPath" => TokenPlace::Path,
             Some(option) => TokenPlace::Option(RequestOption::build(&option)?),
         };
+        if let (Some(size), TokenPlace::Option(token)) = (&size_option, &token) {
+            apart(size, token, build).map_err(|e| e.with("path", component.path()))?;
+        }
         Ok(Self { strategy, size_option, token })
     }
 

@@ -15,7 +15,7 @@ use crate::{
     component::Component,
     errors::Handler,
     form,
-    inject::{Inject, Merge, Part, combine},
+    inject::{Inject, Part, combine},
     python::text,
     slice::Slice,
     template::{Scope, Template},
@@ -124,8 +124,7 @@ impl Requester {
         for into in [Inject::Header, Inject::Parameter, Inject::BodyJson, Inject::BodyData] {
             let own = self.input.part(into, &self.scope(slice, token), slice.extra())?;
             let signed = Part::Fields(self.auth.options(into).await?);
-            let merge = if into == Inject::BodyJson { Merge::SameIsFine } else { Merge::Distinct };
-            parts.push((signed.clone(), combine([own, signed, extra.part(into)], merge)?));
+            parts.push((signed.clone(), combine([own, signed, extra.part(into)], into.merge())?));
         }
         let mut parts = parts.into_iter();
         let mut next = || parts.next().expect("four parts were made");

@@ -104,7 +104,8 @@ impl Wire {
             grant_type: (named("grant_type_name", "grant_type")?, grant),
             client_id: (named("client_id_name", "client_id")?, given("client_id")?),
             client_secret: (named("client_secret_name", "client_secret")?, component.template("client_secret")?),
-            refresh_token: (refresh_name, given("refresh_token")?),
+            // An empty one is one: some APIs want the field and nothing in it.
+            refresh_token: (refresh_name, component.template("refresh_token")?),
             access_token_name: named("access_token_name", "access_token")?,
             expires_in_name: named("expires_in_name", "expires_in")?,
             scopes: component.field("scopes").and_then(Value::as_array).cloned().unwrap_or_default(),

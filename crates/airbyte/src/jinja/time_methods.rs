@@ -17,7 +17,10 @@ pub(super) fn call<'a>(run: &Run, object: &Py<'a>, name: &str, given: Given<'a>)
         Py::Moment(moment, zoned) => moment_method(run, moment, *zoned, name, given),
         Py::Date(date) => date_method(run, *date, name, given),
         Py::Delta(micros) => given.none().map(|()| Py::Float(*micros as f64 / 1e6)),
-        Py::Clock(time) if name == "isoformat" => given.none().map(|()| Py::text(times::clock_text(*time))),
+        Py::Clock(time) if name == "isoformat" => {
+            let [timespec] = given.places(["timespec"])?;
+            iso(times::clock_text_to(*time, &text_or(timespec, "auto")?))
+        }
         Py::Clock(time) => {
             let format = one_text(given, "format")?;
             Ok(Py::text(strftime(&Moment::utc(Date::constant(1900, 1, 1).to_datetime(*time)), false, &format)))
@@ -29,6 +32,14 @@ pub(super) fn call<'a>(run: &Run, object: &Py<'a>, name: &str, given: Given<'a>)
 fn one_text(given: Given<'_>, name: &str) -> Outcome<String> {
     let [value] = given.places([name])?;
     text(&required(value, name)?)
+}
+
+fn text_or(value: Option<Py<'_>>, default: &str) -> Outcome<String> {
+    value.map_or_else(|| Ok(default.to_owned()), |value| text(&value))
+}
+
+fn iso<'a>(written: Option<String>) -> Outcome<Py<'a>> {
+    written.map_or_else(|| other("Unknown timespec value"), |written| Ok(Py::text(written)))
 }
 
 /// C's `strftime`: what the language adds for formats of cursors does not hold here.
@@ -47,9 +58,8 @@ fn moment_method<'a>(run: &Run, moment: &Moment, zoned: bool, name: &str, given:
     match name {
         "strftime" => Ok(Py::text(strftime(moment, zoned, &one_text(given, "format")?))),
         "isoformat" => {
-            let [separator, _] = given.places(["sep", "timespec"])?;
-            let separator = separator.map(|value| text(&value)).transpose()?.unwrap_or("T".into());
-            Ok(Py::text(times::isoformat(moment, zoned, &separator)))
+            let [separator, timespec] = given.places(["sep", "timespec"])?;
+            iso(times::isoformat_to(moment, zoned, &text_or(separator, "T")?, &text_or(timespec, "auto")?))
         }
         "date" => given.none().map(|()| Py::Date(moment.wall.date())),
         "time" => given.none().map(|()| Py::Clock(moment.wall.time())),

@@ -42,18 +42,38 @@ fn offset_text(offset: SignedDuration) -> String {
 }
 
 pub(super) fn isoformat(moment: &Moment, zoned: bool, separator: &str) -> String {
+    joined(moment, zoned, separator, &clock_text(moment.wall.time()))
+}
+
+/// `isoformat` as far as a `timespec` says; `None` when there is no such one.
+pub(super) fn isoformat_to(moment: &Moment, zoned: bool, separator: &str, timespec: &str) -> Option<String> {
+    Some(joined(moment, zoned, separator, &clock_text_to(moment.wall.time(), timespec)?))
+}
+
+fn joined(moment: &Moment, zoned: bool, separator: &str, clock: &str) -> String {
     let date = moment.wall.date();
-    let mut out = format!("{:04}-{:02}-{:02}{separator}{}", date.year(), date.month(), date.day(), clock_text(moment.wall.time()));
-    if zoned {
-        out += &offset_text(moment.offset);
-    }
-    out
+    let offset = if zoned { offset_text(moment.offset) } else { String::new() };
+    format!("{:04}-{:02}-{:02}{separator}{clock}{offset}", date.year(), date.month(), date.day())
 }
 
 pub(super) fn clock_text(time: Time) -> String {
     let micros = time.subsec_nanosecond() / 1000;
     let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
     format!("{:02}:{:02}:{:02}{fraction}", time.hour(), time.minute(), time.second())
+}
+
+/// A time as far as its `timespec` says; what is behind that is cut off, not rounded.
+pub(super) fn clock_text_to(time: Time, timespec: &str) -> Option<String> {
+    let (hour, minute, second, micros) = (time.hour(), time.minute(), time.second(), time.subsec_nanosecond() / 1000);
+    Some(match timespec {
+        "auto" => clock_text(time),
+        "hours" => format!("{hour:02}"),
+        "minutes" => format!("{hour:02}:{minute:02}"),
+        "seconds" => format!("{hour:02}:{minute:02}:{second:02}"),
+        "milliseconds" => format!("{hour:02}:{minute:02}:{second:02}.{:03}", micros / 1000),
+        "microseconds" => format!("{hour:02}:{minute:02}:{second:02}.{micros:06}"),
+        _ => return None,
+    })
 }
 
 pub(super) fn zone_text(offset: SignedDuration) -> String {

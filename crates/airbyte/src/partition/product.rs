@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use super::{Router, Slices};
 use crate::{hand, slice::Slice};
 
-/// Partitions of the routers after the first are held in memory, up to this many each.
+/// Partitions that are held in memory, of each router. Those of the first beyond that are read as they are needed; of the others there may be no more.
 const MOST: usize = 200_000;
 
+/// The routers are read to their end, one after the other, before there is a first combination, as the reference does: a parent that fails on the way
+/// leaves none.
 pub(super) fn slices(routers: Vec<Arc<Router>>) -> Slices {
     hand::stream(move |mut hand| async move {
         let Some((first, others)) = routers.split_first() else { return Ok(()) };
+        let mut beyond = first.clone().slices();
+        let firsts: Vec<Arc<Slice>> = beyond.by_ref().take(MOST).try_collect().await?;
         let mut sets = Vec::with_capacity(others.len());
         for router in others {
             let set: Vec<Arc<Slice>> = router.clone().slices().take(MOST + 1).try_collect().await?;
@@ -25,9 +29,8 @@ pub(super) fn slices(routers: Vec<Arc<Router>>) -> Slices {
             }
             sets.push(set);
         }
-        let mut firsts = first.clone().slices();
-        while let Some(first) = firsts.next().await {
-            let first = first?;
+        let mut firsts = stream::iter(firsts).map(Ok).chain(beyond);
+        while let Some(first) = firsts.try_next().await? {
             let mut odometer = Odometer::new(&sets);
             while let Some(rest) = odometer.next() {
                 hand.out(Arc::new(joined(&first, &rest)?)).await;

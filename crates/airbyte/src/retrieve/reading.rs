@@ -51,6 +51,14 @@ enum Turn {
     Split(Option<String>),
 }
 
+/// What comes behind a page.
+enum Next {
+    Page(Value),
+    /// The first one again: so many records are all that the API gives at one go.
+    Anew,
+    End,
+}
+
 /// A page: all of its answers, and what they hold.
 struct Page {
     answer: Arc<Answer>,
@@ -184,7 +192,20 @@ impl Window {
         if let Some(broken) = page.broken.take() {
             return Ok((Turn::Broken(page.records, broken), true));
         }
-        let is_last = self.step(retriever, &page, size)?;
+        // A page's records are given before anybody asks what comes behind them: they stay when that fails.
+        let next = match self.next(retriever, &page, size) {
+            Ok(next) => next,
+            Err(e) => return Ok((Turn::Broken(page.records, e), true)),
+        };
+        let is_last = matches!(next, Next::End);
+        match next {
+            Next::End => {}
+            Next::Anew => self.begin_anew(retriever)?,
+            Next::Page(token) => {
+                self.watch.see(&page.answer, &token, page.extracted > 0).map_err(|e| e.with("stream", &retriever.stream))?;
+                self.token = Some(token);
+            }
+        }
         Ok((Turn::Page(page.records), is_last))
     }
 
@@ -195,14 +216,12 @@ impl Window {
         }
     }
 
-    /// Goes on to the next page; whether there is none.
-    fn step(&mut self, retriever: &Simple, page: &Page, size: Option<i64>) -> Result<bool> {
+    fn next(&self, retriever: &Simple, page: &Page, size: Option<i64>) -> Result<Next> {
         if !page.answer.is_ok() {
-            return Ok(true);
+            return Ok(Next::End);
         }
         if retriever.reset.as_ref().and_then(|r| r.limit).is_some_and(|limit| self.count >= limit) {
-            self.begin_anew(retriever)?;
-            return Ok(false);
+            return Ok(Next::Anew);
         }
         let end = PageEnd {
             answer: &page.answer,
@@ -214,10 +233,7 @@ impl Window {
             slice: &page.slice,
             size,
         };
-        let Some(token) = retriever.next(&end)? else { return Ok(true) };
-        self.watch.see(&page.answer, &token, page.extracted > 0).map_err(|e| e.with("stream", &retriever.stream))?;
-        self.token = Some(token);
-        Ok(false)
+        Ok(retriever.next(&end)?.map_or(Next::End, Next::Page))
     }
 
     /// From the first page on, with the part of the window that is left where the cursor knows it.
