@@ -44,7 +44,11 @@ impl<'a> Spec<'a> {
         }
         message.insert("connectionSpecification".into(), self.schema.clone());
         if let Some(auth) = self.spec.field("advanced_auth") {
-            message.insert("advanced_auth".into(), plain(auth));
+            let mut auth = plain(auth);
+            if let Some(Value::Object(input)) = auth.pointer_mut("/oauth_config_specification/oauth_connector_input_specification") {
+                input.entry("scopes_join_strategy").or_insert_with(|| "space".into());
+            }
+            message.insert("advanced_auth".into(), auth);
         }
         message.into()
     }

@@ -36,7 +36,9 @@ impl RequestOption {
             "body_data" => Inject::BodyData,
             other => return Err(component.error("not a part of a request").with("inject_into", other)),
         };
-        let place = match (component.template("field_name")?, component.field("field_path")) {
+        let name = component.template("field_name")?.filter(|name| !name.source().is_empty());
+        let path = component.field("field_path").filter(|path| path.as_array().is_none_or(|steps| !steps.is_empty()));
+        let place = match (name, path) {
             (Some(_), Some(_)) => return Err(component.error("field_name and field_path exclude each other")),
             (Some(name), None) => Place::Name(name),
             (None, Some(_)) if into == Inject::BodyJson => Place::Path(component.templates("field_path")?),

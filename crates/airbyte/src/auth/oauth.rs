@@ -46,7 +46,8 @@ pub fn oauth(component: &Component<'_>, whose: &For<'_>, of: &Build) -> Result<A
     let oauth = Inner {
         wire: Wire::build(component, rotates.as_ref(), uses_assertion)?,
         assertion: assertion.filter(|_| uses_assertion),
-        known: known(component, of)?,
+        // Where tokens are used once, the config says what is known.
+        known: if rotates.is_some() { None } else { known(component, of)? },
         rejections: Rejections::build(component, rotates.as_ref())?,
         paths: rotates.as_ref().map(Paths::build).transpose()?,
         build: of.clone(),

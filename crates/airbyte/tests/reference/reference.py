@@ -19,6 +19,7 @@ def main():
 def run(job, entrypoint, Source, load):
     signal.alarm(job["timeout"])
     os.chdir(job["cwd"])
+    sys.path.insert(0, job["cwd"])
     os.dup2(os.open(job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     os.dup2(os.open(job["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     really = time.sleep
