@@ -129,10 +129,14 @@ async fn streams(app: Arc<App>, context: CallContext, One { connection }: One) -
     let (from, _) = end_names(&app, &kept).await?;
     match last_known(&app, &context.project, kept.from).await? {
         Some((streams, discovered_at)) => Ok(Reply::ok(KnownStreams { from, streams, discovered_at })),
-        None => Err(Error::new(ErrorKind::NotFound, "the source's streams were never discovered")
-            .with("connector", &from)
-            .fix(format!("linkspan connectors discover '{from}'"))),
+        None => Err(never_seen(&app, &kept, &from).await?),
     }
+}
+
+async fn never_seen(app: &App, kept: &Kept, from: &str) -> Result<Error> {
+    ends::expect_source(app, kept).await?;
+    let error = Error::new(ErrorKind::NotFound, "the source's streams were never discovered").with("connector", from);
+    Ok(error.fix(format!("linkspan connectors discover '{from}'")))
 }
 
 /// A connection that is not stored yet: what is shown of it, and the edits that store it. `from` is a connector that the same change
@@ -144,7 +148,7 @@ pub async fn draft(app: &App, context: &CallContext, new: New, from: Option<&Doc
         None => ends::source(app, &context.project, &new.from).await?,
     };
     let dest = Dest::parse(&new.dest)?;
-    let (to, to_name) = ends::destination(app, &context.project, dest.connector).await?;
+    let (to, to_name) = ends::destination(app, &context.project, dest.connector).await.map_err(|e| e.with("field", "dest"))?;
     let target = dest.target.clone();
     let now = app.now_ms();
     let kept = Kept { with_source: from.is_some(), ..made(new, Ends { from: source.id, to, target }, now)? };
@@ -321,7 +325,8 @@ async fn new_ends(app: &App, context: &CallContext, kept: &Kept, changes: &Chang
     let (to, target) = match &changes.dest {
         Patch::Set(text) => {
             let dest = Dest::parse(text)?;
-            (ends::destination(app, &context.project, dest.connector).await?.0, dest.target)
+            let to = ends::destination(app, &context.project, dest.connector).await.map_err(|e| e.with("field", "dest"))?.0;
+            (to, dest.target)
         }
         _ => (kept.to.clone(), kept.request.target.clone()),
     };
