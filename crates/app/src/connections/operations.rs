@@ -333,13 +333,21 @@ async fn new_ends(app: &App, context: &CallContext, kept: &Kept, changes: &Chang
     Ok(Ends { from, to, target })
 }
 
+/// What a caller of the hub can do about a run that goes: which process has it is nobody's business there.
+pub(crate) fn busy(e: Error) -> Error {
+    let of = |key: &str| e.context().iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone());
+    let (ErrorKind::Conflict, Some(run), Some(_)) = (e.kind(), of("run"), of("holder")) else { return e };
+    let fix = format!("wait for it to end, or cancel it: `linkspan connections runs cancel {run}`");
+    Error::new(ErrorKind::Conflict, "a run of this connection is going").with("run", run).fix(fix)
+}
+
 async fn delete(app: Arc<App>, context: CallContext, One { connection }: One) -> Result<Reply<Deleted>> {
     let (document, _) = named(&app, &context, &connection).await?;
     context.check_version(document.version)?;
     let files = app.store.files_of(ConnectionId(document.id)).await?;
     let change =
         Change::new(app.now_ms()).edit(Edit::ForgetConnection { connection: ConnectionId(document.id) }).edit(Edit::delete(&document));
-    let reply = app.commit(&context, change, Reply::ok(Deleted { deleted: true, id: document.id.to_string() })).await?;
+    let reply = app.commit(&context, change, Reply::ok(Deleted { deleted: true, id: document.id.to_string() })).await.map_err(busy)?;
     app.desk.schedule(document.id, None);
     if let Err(e) = app.store.remove_files(files) {
         tracing::warn!(error = %e, "the logs of a deleted connection could not be removed");

@@ -121,7 +121,7 @@ fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
         command = command.arg(option(field));
         if field.kind == Kind::Secret {
             let help = format!("Take the {} from the first line of stdin", field.name);
-            let flag = Arg::new(field.from_stdin()).long(field.from_stdin()).action(ArgAction::SetTrue).conflicts_with(field.id());
+            let flag = Arg::new(field.stdin_flag()).long(field.stdin_flag()).action(ArgAction::SetTrue).conflicts_with(field.id());
             command = command.arg(flag.help(help));
         }
     }
@@ -189,7 +189,7 @@ fn input(operation: &Operation, given: &ArgMatches, person: &Person<'_>) -> Resu
         _ => Map::new(),
     };
     for field in Field::of(operation) {
-        if given.try_get_one::<bool>(&field.from_stdin()).ok().flatten() == Some(&true) {
+        if given.try_get_one::<bool>(&field.stdin_flag()).ok().flatten() == Some(&true) {
             input.insert(field.name.clone(), (person.line)()?.into());
         } else if let Ok(Some(values)) = given.try_get_many::<String>(&field.id()) {
             let values: Vec<&str> = values.map(String::as_str).collect();
@@ -209,7 +209,7 @@ fn typed(field: &Field, so_far: &Map<String, Value>, person: &Person<'_>) -> Res
         (person.unseen)(prompt)?.ok_or_else(|| {
             Error::new(ErrorKind::ConfigInvalid, format!("the {name} is not given, and there is no terminal to ask at"))
                 .with("field", &field.name)
-                .fix(format!("add --{}, or --{} @FILE", field.from_stdin(), field.long()))
+                .fix(format!("add --{}, or --{} @FILE", field.stdin_flag(), field.long()))
         })
     };
     let first = ask(&format!("{name}{whose}: "))?;

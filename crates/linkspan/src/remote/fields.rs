@@ -52,7 +52,7 @@ impl Field {
         format!("in.{}", self.name)
     }
     /// The flag that takes a secret from stdin.
-    pub fn from_stdin(&self) -> String {
+    pub fn stdin_flag(&self) -> String {
         format!("{}-stdin", self.long())
     }
     pub fn long(&self) -> String {
