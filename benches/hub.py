@@ -1,11 +1,16 @@
 """The hub under load: requests per second, latency and CPU of list, get and create; memory; start to first answer.
 
 usage: hub.py PROGRAM [--connectors 1000] [--rate 500] [--seconds 10] [--clients 16] [--json FILE]
+       hub.py PROGRAM --schedules 10000 [--minutes 5] [--json FILE]
 PROGRAM is the `linkspan` binary. A data dir of its own is filled over HTTP, the server is restarted on it, then asked at a fixed rate
 (latency counts from the moment a request was due, so a stall is not hidden) and as fast as it answers. CPU is the server's alone: on a
 shared machine it is the figure that repeats.
+
+With --schedules, so many connections run once a minute, each in a second of its own or all in the same one. Their source is disabled, so
+that a run ends as soon as it begins and it is the ticks that are measured: how long after its time each is queued, minute by minute (a
+drift would rise), which ticks had no run, and the CPU of the server while it waits and while they fire.
 """
-import argparse, asyncio, json, os, signal, subprocess, sys, tempfile, time
+import argparse, asyncio, datetime, json, os, signal, subprocess, sys, tempfile, time
 
 KEY = "benchmark-key-of-the-hub-0123456789abcdef"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -133,6 +138,79 @@ async def measure(options, folder):
     return out
 
 
+def seconds_of(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+async def each(server, count, request_of):
+    """One request for each of them, over connections of its own: idle ones are closed by the server."""
+    left = iter(range(count))
+
+    async def work():
+        client = await Client().open(server.port)
+        for i in left:
+            await client.ask(*request_of(i))
+            # A caller has 2,000 requests a second at most.
+            await asyncio.sleep(0.01)
+        client.writer.close()
+
+    await asyncio.gather(*[work() for _ in range(8)])
+
+
+def scheduled(i):
+    """Out of a connector that nobody may use."""
+    connection = {"name": f"f{i:05}", "from": "off", "dest": f"lake:t{i:05}", "schedule": "0 * * * * *", "enabled": False}
+    return "POST", "/v1/connections", json.dumps(connection).encode()
+
+
+async def ticked(server, count, name, second_of, minutes):
+    """Starts the clock for all of them and looks at every run that it queued."""
+    change = lambda i, fields: ("PATCH", f"/v1/connections/f{i:05}", json.dumps(fields).encode())
+    await each(server, count, lambda i: change(i, {"schedule": f"{second_of(i)} * * * * *", "enabled": True}))
+    # Whole minutes, from the second one on: in the first one some were still being started.
+    first = (int(time.time()) // 60 + 2) * 60
+    await asyncio.sleep(first - time.time() - 2)
+    cpu, began = server.cpu(), time.time()
+    last = first + 60 * minutes
+    # What is due in the last second of the last minute is queued a little later.
+    await asyncio.sleep(last - time.time() + 5)
+    share = (server.cpu() - cpu) / (time.time() - began)
+    await each(server, count, lambda i: change(i, {"enabled": False}))
+    client = await Client().open(server.port)
+    late, cursor, reached = {}, "", False
+    while not reached:
+        page = json.loads(await client.ask("GET", f"/v1/runs?limit=1000{cursor}"))
+        for run in page["runs"]:
+            due, queued = seconds_of(run["scheduled_for"]), seconds_of(run["queued_at"])
+            if first <= due < last:
+                late.setdefault(int(due) // 60 * 60, {})[run["connection"], due] = queued - due
+            reached |= queued < first
+        reached |= not page.get("next_cursor")
+        cursor = f"&cursor={page.get('next_cursor')}"
+    all_of = sorted(1e3 * l for minute in late.values() for l in minute.values())
+    at = lambda part: round(all_of[min(len(all_of) - 1, int(len(all_of) * part))], 1)
+    line = {"what": f"{count} schedules, {name}", "ticks": count * minutes, "queued": len(all_of), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1),
+            "max_ms_by_minute": [round(1e3 * max(late[m].values()), 1) for m in sorted(late)], "cpu_share": round(share, 3), **server.memory()}
+    print(json.dumps(line), flush=True)
+    return line
+
+
+async def schedules(options, folder):
+    server, count, out = Server(options.program, folder), options.schedules, []
+    spread, together = lambda i: i % 60, lambda i: 0
+    await each(server, 1, lambda _: ("POST", "/v1/connectors", json.dumps({"name": "off", "type": "faker", "enabled": False}).encode()))
+    await each(server, count, scheduled)
+    await asyncio.sleep(20)
+    cpu = server.cpu()
+    await asyncio.sleep(20)
+    out.append({"what": f"{count} schedules, all disabled", "cpu_share": round((server.cpu() - cpu) / 20, 3), **server.memory()})
+    print(json.dumps(out[-1]), flush=True)
+    out.append(await ticked(server, count, "a second of its own each", spread, options.minutes))
+    out.append(await ticked(server, count, "all in one second", together, options.minutes))
+    server.stop()
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("program")
@@ -141,10 +219,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--schedules", type=int)
+    parser.add_argument("--minutes", type=int, default=5)
     parser.add_argument("--json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
-        out = asyncio.run(measure(options, folder))
+        out = asyncio.run((schedules if options.schedules else measure)(options, folder))
     if options.json:
         json.dump(out, open(options.json, "w"), indent=1)
 

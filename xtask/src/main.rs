@@ -4,6 +4,7 @@
 mod circles;
 mod documents;
 mod floors;
+mod orphans;
 mod sizes;
 mod sources;
 mod waivers;
@@ -45,6 +46,7 @@ fn check(root: &std::path::Path) -> ExitCode {
         let mut findings = floors::check(root)?;
         findings.extend(circles::check(root)?);
         findings.extend(sizes::check(root)?);
+        findings.extend(orphans::check(root)?);
         findings.extend(documents::check(root)?);
         Ok::<_, std::io::Error>(Waivers::read(root)?.apply(findings))
     })();

@@ -33,6 +33,11 @@ impl Kept {
         Self { keeper, within, root }
     }
 
+    /// A credential that is not kept, and of which nothing is to be told.
+    pub fn hush(&self, credential: &str) {
+        self.keeper.hush(credential);
+    }
+
     /// Takes the config; with it comes what the source is to see from now on: what others kept is in it.
     pub async fn hold(&self, places: &[&[Step]]) -> Result<(InHand<'_>, Value)> {
         let places: Vec<Place> = places.iter().map(|place| self.whole(place)).collect();

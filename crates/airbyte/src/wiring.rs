@@ -72,6 +72,12 @@ pub struct Shared {
 }
 
 impl Build {
+    /// Notes a credential that was just given: nobody tells of it.
+    pub fn hush(&self, credential: &str) {
+        if let Some(kept) = &self.kept {
+            kept.hush(credential);
+        }
+    }
     pub fn new(config: Arc<Value>, http: Arc<dyn Http>, clock: Arc<dyn Clock>) -> Self {
         Self {
             config,

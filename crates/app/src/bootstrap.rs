@@ -180,7 +180,9 @@ async fn try_bootstrap(app: &App, context: &CallContext, asked: Bootstrap) -> Re
     let (document, kept, shown, edits) = connections::draft(app, context, new, Some(&made.document)).await?;
     let mut change = Change::new(made.document.created_at_ms);
     change.edits = made.edits.into_iter().chain(edits).collect();
-    let body = Made { connector: made.shown, connection: shown };
+    // The connection uses it from the first moment on.
+    let connector = ConnectorShown { pipelines: vec![shown.name.clone()], role: "source".into(), ..made.shown };
+    let body = Made { connector, connection: shown };
     let reply = Reply::created(format!("/v1/connectors/{}", made.document.id), body).version(1);
     let reply = app.commit(context, change, reply).await?;
     Ok(connections::scheduled(app, &document, &kept, reply, |made: &mut Made| &mut made.connection))

@@ -39,7 +39,10 @@ impl App {
         reply: Reply<T>,
         shown: Value,
     ) -> Result<Reply<T>> {
-        change.entries.push(audit_of(context, &change.edits));
+        // Who has written a line of its own knows better what may be told.
+        if change.entries.iter().all(|entry| entry.kind != AUDIT) {
+            change.entries.push(audit_of(context, &change.edits));
+        }
         change.remember = context.remember(shown);
         match self.store.change(change).await? {
             Outcome::Done => Ok(reply),
@@ -54,13 +57,18 @@ pub fn once_more(context: &CallContext, error: &Error, attempt: u32) -> bool {
     raced && context.if_match.is_none() && attempt < ATTEMPTS
 }
 
+/// Operations that are about who and what there is in the whole installation: no project's trail tells of them.
+const OF_THE_INSTALLATION: [&str; 4] = ["users.", "auth.", "projects.create", "projects.delete"];
+
 /// A line of the audit trail: who did what, to what. It never holds a value.
 pub fn audit_line(context: &CallContext, about: &str, what: Value) -> NewEntry {
     let mut body = json!({ "by": who(&context.caller), "operation": context.operation });
     if let (Some(body), Value::Object(what)) = (body.as_object_mut(), what) {
         body.extend(what);
     }
-    NewEntry { kind: AUDIT.into(), project: context.project.clone(), about: about.to_owned(), body, keep: None }
+    let whole = OF_THE_INSTALLATION.iter().any(|of| context.operation.starts_with(of));
+    let project = if whole { String::new() } else { context.project.clone() };
+    NewEntry { kind: AUDIT.into(), project, about: about.to_owned(), body, keep: None }
 }
 
 fn who(caller: &Caller) -> Value {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use futures::{future::BoxFuture, stream::BoxStream};
 use http::Method;
-use linkspan_core::{Body, Effect, Error, ErrorKind, Result, suggest};
+use linkspan_core::{Body, Effect, Error, ErrorKind, Result, misfit, suggest};
 use linkspan_store::Json;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -393,7 +393,13 @@ fn not_a_call(name: &'static str) -> Error {
 
 /// An input by its schema. The error names the field and what was expected, never the value.
 pub fn decoded<I: DeserializeOwned + JsonSchema>(input: Value) -> Result<I> {
-    serde_json::from_value(input).map_err(|e| input_error(&schema::<I>(), &e.to_string()))
+    I::deserialize(&input).map_err(|e| {
+        let error = input_error(&schema::<I>(), &e.to_string());
+        match misfit::field_at_fault::<I>(&input, &e) {
+            Some(field) if error.context().iter().all(|(key, _)| *key != "field") => error.with("field", field),
+            _ => error,
+        }
+    })
 }
 
 fn input_error(schema: &Value, text: &str) -> Error {
@@ -409,10 +415,8 @@ fn input_error(schema: &Value, text: &str) -> Error {
         return Error::new(ErrorKind::ConfigInvalid, "the request lacks a field").with("field", &field).fix(format!("add `{field}`"));
     }
     // serde's other texts quote the value, which may be a secret: only what was expected is told.
-    let what = text.split(" at line").next().unwrap_or_default();
-    let expected = what.rsplit_once("expected ").map_or("another kind of value", |(_, x)| x).to_owned();
     Error::new(ErrorKind::ConfigInvalid, "a field of the request has a value of the wrong kind")
-        .with("expected", expected)
+        .with("expected", misfit::expected(text))
         .fix("compare the request with /v1/openapi.json")
 }
 
@@ -451,7 +455,8 @@ mod tests {
     fn a_wrong_input_is_named_without_its_value() {
         let e = decoded::<Fields>(json!({"nam": "canary"})).unwrap_err();
         assert_eq!((e.kind(), e.suggested_fix()), (ErrorKind::ConfigInvalid, Some("did you mean \"name\"?")));
-        let e = decoded::<Fields>(json!({"name": ["canary"]})).unwrap_err();
+        let e = decoded::<Fields>(json!({"note": "n", "name": ["canary"]})).unwrap_err();
+        assert_eq!(e.context(), [("expected", "a string".to_owned()), ("field", "name".to_owned())]);
         assert!(!format!("{e:?}").contains("canary"), "{e:?}");
     }
 }

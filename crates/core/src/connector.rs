@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Context, Destination, Ends, Error, ErrorKind, MASK, PoolState, Result, Source, mask_url, suggest};
+use crate::{Context, Destination, Ends, Error, ErrorKind, MASK, PoolState, Result, Source, mask_url, misfit, suggest};
 
 /// A catalog entry: what it is, and how to open one.
 #[derive(Clone)]
@@ -110,7 +110,7 @@ impl ConnectorType {
             open: Arc::new(move |value, ctx| {
                 let config = C::deserialize(&value).map_err(|e| {
                     let error = config_error(&name, &schemars::schema_for!(C).to_value(), &e);
-                    match at_fault::<C>(&value, &e) {
+                    match misfit::field_at_fault::<C>(&value, &e) {
                         Some(field) if !error.context().iter().any(|(k, _)| *k == "field") => error.with("field", field),
                         _ => error,
                     }
@@ -186,18 +186,6 @@ fn holds_secret(root: &Value, schema: &Value, depth: usize) -> bool {
     }
 }
 
-/// The field whose value is wrong, which serde does not say: without it the complaint is another.
-fn at_fault<'a, C: DeserializeOwned>(config: &'a Value, complaint: &serde_json::Error) -> Option<&'a str> {
-    let complaint = complaint.to_string();
-    let fields = config.as_object()?;
-    let is_at_fault = |name: &&String| {
-        let without: serde_json::Map<String, Value> =
-            fields.iter().filter(|(k, _)| k != name).map(|(k, v)| (k.clone(), v.clone())).collect();
-        C::deserialize(&Value::Object(without)).err().is_none_or(|e| e.to_string() != complaint)
-    };
-    fields.keys().find(is_at_fault).map(String::as_str)
-}
-
 fn config_error(name: &str, schema: &Value, e: &serde_json::Error) -> Error {
     let known: Vec<&str> = schema["properties"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
     let text = e.to_string();
@@ -213,13 +201,9 @@ fn config_error(name: &str, schema: &Value, e: &serde_json::Error) -> Error {
         Some("missing") => Error::new(ErrorKind::ConfigInvalid, "the config lacks a field")
             .with("field", &field)
             .fix(format!("add `{field}`; `linkspan catalog show {name}` describes it")),
-        _ => {
-            let what = text.split(" at line").next().unwrap_or_default();
-            let expected = what.rsplit_once("expected ").map_or("another type", |(_, x)| x).to_owned();
-            Error::new(ErrorKind::ConfigInvalid, "a field of the config has a value of the wrong kind")
-                .with("expected", expected)
-                .fix(format!("compare the config with `linkspan catalog show {name}`"))
-        }
+        _ => Error::new(ErrorKind::ConfigInvalid, "a field of the config has a value of the wrong kind")
+            .with("expected", misfit::expected(&text))
+            .fix(format!("compare the config with `linkspan catalog show {name}`")),
     };
     error = error.with("connector_type", name);
     error

@@ -18,6 +18,10 @@ pub trait Keeper: Send + Sync {
     /// values they are: what stood there when the user wrote it. `ConfigInvalid` when a place cannot be changed, `Unsupported` when
     /// nobody keeps anything here, `Unavailable` when the other one does not let go.
     async fn hold(&self, places: &[Place]) -> Result<Box<dyn Holding>>;
+
+    /// Notes a credential that the connector came by while it works and keeps nowhere (a session, an access token): from now on whatever
+    /// is told about the connector is told without it.
+    fn hush(&self, _credential: &str) {}
 }
 
 /// The right to change. It ends when this is dropped, and with the process.

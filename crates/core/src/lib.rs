@@ -12,6 +12,7 @@ mod gate;
 mod http;
 mod keeper;
 mod memory;
+pub mod misfit;
 mod name;
 pub mod native;
 pub mod nested;

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use http::Method;
 use linkspan_app::{
     connectors::canonical,
-    schedule::{Form, Schedule},
+    schedule::{self, Form, Schedule},
 };
 use linkspan_core::{ConnectorType, Error, ErrorKind, MASK, ReadMode, Result, Spec};
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     cli::{Apply, Common},
     ends,
-    project::{ConnectionEntry, Declared, Project},
+    project::{ConnectionEntry, ConnectorEntry, Declared, DeclaredForm, Project},
     remote::{Client, Place, escaped},
     terminal::{Paint, Terminal},
 };
@@ -99,9 +99,9 @@ async fn plan(args: &Apply, project: &Project, client: &Client) -> Result<Vec<St
     let connectors = all(client, "connectors").await?;
     let connections = all(client, "connections").await?;
     let mut steps = vec![];
-    for (name, entry) in &project.content.connectors {
-        let (kind, config) = resolved(project, name, client).await?;
-        steps.push(connector_step(args, name, &kind, config, entry.description.as_deref(), connectors.get(name))?);
+    for name in project.content.connectors.keys() {
+        let (kind, config, entry) = resolved(project, name, client).await?;
+        steps.push(connector_step(args, name, &kind, config, &entry, connectors.get(name))?);
     }
     for (name, entry) in &project.content.connections {
         steps.push(connection_step(project, name, entry, connections.get(name))?);
@@ -136,12 +136,15 @@ async fn all(client: &Client, list: &str) -> Result<BTreeMap<String, Value>> {
     }
 }
 
-async fn resolved(project: &Project, name: &str, client: &Client) -> Result<(ConnectorType, Value)> {
+async fn resolved(project: &Project, name: &str, client: &Client) -> Result<(ConnectorType, Value, ConnectorEntry)> {
     let registry = ends::registry();
     let here = client.app().is_some();
-    let (kind, mut config) = match project.connector(name)? {
-        Some(Declared::Url { url, place }) => registry.resolve(&url).map_err(|e| e.with("place", place))?,
-        Some(Declared::Typed { type_name, config, type_place, .. }) => {
+    let Some(Declared { entry, form }) = project.connector(name)? else {
+        return Err(Error::new(ErrorKind::Internal, "a connector of the file is not in it"));
+    };
+    let (kind, mut config) = match form {
+        DeclaredForm::Url { url, place } => registry.resolve(&url).map_err(|e| e.with("place", place))?,
+        DeclaredForm::Typed { type_name, config, type_place, .. } => {
             let kind = match registry.named(&type_name, ErrorKind::ConfigInvalid) {
                 Ok(kind) => kind.clone(),
                 Err(e) => of_the_hub(&type_name, e, client).await.map_err(|e| e.with("place", type_place))?,
@@ -149,7 +152,6 @@ async fn resolved(project: &Project, name: &str, client: &Client) -> Result<(Con
             let config = config(&kind.config_schema());
             (kind, config)
         }
-        None => return Err(Error::new(ErrorKind::Internal, "a connector of the file is not in it")),
     };
     // As the hub will show it: under the fields' own names, whatever the file calls them.
     if let Value::Object(fields) = config {
@@ -162,7 +164,7 @@ async fn resolved(project: &Project, name: &str, client: &Client) -> Result<(Con
         let folder = std::path::absolute(project.folder()).unwrap_or_else(|_| project.folder().to_owned());
         config["path"] = json!(folder.join(path.trim_start_matches("./")).display().to_string());
     }
-    Ok((kind, config))
+    Ok((kind, config, entry))
 }
 
 /// A type that only the hub knows: a manifest of its catalog.
@@ -182,20 +184,23 @@ fn connector_step(
     name: &str,
     kind: &ConnectorType,
     config: Value,
-    description: Option<&str>,
+    entry: &ConnectorEntry,
     stands: Option<&Value>,
 ) -> Result<Step> {
     let masked = kind.redact(&config);
     let secret = masked != config;
-    let whole = Map::from_iter([
-        ("type".to_owned(), json!(kind.spec.name)),
-        ("config".to_owned(), config.clone()),
-        ("description".to_owned(), json!(description)),
-    ]);
+    // What the file does not say of a connector that stands stays as it is there.
+    let said = said(json!({
+        "description": entry.description, "output_schemas": entry.output_schemas, "enabled": entry.enabled, "query": entry.query,
+        "vertical": entry.vertical, "entity_type": entry.entity_type, "name_column": entry.name_column, "batch_size": entry.batch_size,
+    }));
     let step =
         |action, fields| Step { action, kind: "connector", name: name.to_owned(), fields, unseen: secret && action != Action::Create };
-    let Some(stands) = stands else { return Ok(step(Action::Create, whole)) };
-    if stands["type"] != whole["type"] {
+    let Some(stands) = stands else {
+        let own = [("type".to_owned(), json!(kind.spec.name)), ("config".to_owned(), config)];
+        return Ok(step(Action::Create, own.into_iter().chain(said).collect()));
+    };
+    if stands["type"] != *kind.spec.name {
         return Err(Error::new(ErrorKind::Conflict, "the connector stands there with another type")
             .with("connector", name)
             .with("type", stands["type"].as_str().unwrap_or_default())
@@ -206,10 +211,14 @@ fn connector_step(
     if !changes.is_empty() {
         fields.insert("config".into(), Value::Object(changes));
     }
-    if description.is_some() && stands["description"] != whole["description"] {
-        fields.insert("description".into(), whole["description"].clone());
-    }
+    fields.extend(said.into_iter().filter(|(field, value)| stands[field] != *value));
     Ok(step(if fields.is_empty() { Action::Keep } else { Action::Update }, fields))
+}
+
+/// The fields that are not null.
+fn said(fields: Value) -> Map<String, Value> {
+    let Value::Object(fields) = fields else { return Map::new() };
+    fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
 
 /// What a merge has to carry: other values, and null for what is gone. Secrets look alike; they go along when asked for.
@@ -238,22 +247,30 @@ fn connection_step(project: &Project, name: &str, entry: &ConnectionEntry, stand
         }
     }
     let dest = entry.target.as_ref().map_or_else(|| entry.to.clone(), |target| format!("{}:{target}", entry.to));
-    // A schedule may be written in several ways; the hub shows it in one.
-    let schedule = entry.schedule.clone().map(|form| Schedule::try_from(form).map(Form::from)).transpose();
-    let schedule = schedule.map_err(|e| e.with("connection", name))?;
+    let placed = |e: Error, field: &str| {
+        let place = project.error("", &["connections", name, field]).context()[0].1.clone();
+        e.with("place", place).with("connection", name)
+    };
+    // These may be written in several ways; the hub shows them in one.
+    let schedule = entry.schedule.clone().map(|form| Schedule::try_from(form).map(Form::from).map_err(|e| placed(e, "schedule")));
+    let retry = entry.retry.clone().map(|r| r.shown().map_err(|e| placed(e, "retry")));
+    let timeout = entry.timeout.as_deref().map(|t| schedule::duration(t).map(schedule::spelled).map_err(|e| placed(e, "timeout")));
     let wanted = json!({
         "from": entry.from, "dest": dest, "streams": entry.streams, "mode": entry.mode.unwrap_or(ReadMode::Full), "cursor": entry.cursor,
         "write": entry.write, "key": entry.key, "swap": entry.swap.unwrap_or_default(), "policies": entry.policies,
-        "schedule": schedule, "concurrency": entry.concurrency, "memory": entry.memory,
+        "schedule": schedule.transpose()?, "concurrency": entry.concurrency, "memory": entry.memory,
     });
+    let said = said(json!({
+        "enabled": entry.enabled, "description": entry.description, "retry": retry.transpose()?, "timeout": timeout.transpose()?,
+    }));
     let Value::Object(wanted) = wanted else { return Err(Error::new(ErrorKind::Internal, "a connection is an object")) };
     let step = |action, fields| Step { action, kind: "connection", name: name.to_owned(), fields, unseen: false };
     let Some(stands) = stands else {
-        return Ok(step(Action::Create, wanted.into_iter().filter(|(_, v)| !v.is_null()).collect()));
+        return Ok(step(Action::Create, wanted.into_iter().filter(|(_, v)| !v.is_null()).chain(said).collect()));
     };
     let nothing = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
     let differs = |field: &String, value: &Value| stands[field] != *value && !(nothing(value) && nothing(&stands[field]));
-    let fields: Map<String, Value> = wanted.into_iter().filter(|(field, value)| differs(field, value)).collect();
+    let fields: Map<String, Value> = wanted.into_iter().chain(said).filter(|(field, value)| differs(field, value)).collect();
     Ok(step(if fields.is_empty() { Action::Keep } else { Action::Update }, fields))
 }
 

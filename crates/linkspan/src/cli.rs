@@ -133,6 +133,9 @@ pub struct Serve {
     /// The port; 0 takes a free one and says which [default: 8007].
     #[arg(long, env = "LINKSPAN_PORT", value_name = "PORT", hide_env_values = true)]
     pub port: Option<u16>,
+    /// Refused with a reason: the data dir is the hub's database.
+    #[arg(long, value_name = "URL", hide = true)]
+    pub database_url: Option<String>,
 }
 
 impl Serve {
@@ -166,7 +169,7 @@ pub struct Apply {
 const SYNC_EXAMPLES: &str = "\
 FROM and TO are URLs (postgres://user@host/db, sqlite:./shop.db, csv:./x.csv, parquet:./out,
 s3://bucket/path, faker:, stdout:), files whose ending says what they are (./x.csv), or names of
-connectors in a project file (with -f).
+connectors: in a project file (with -f), or stored in the data dir's hub.
 
 Examples:
   linkspan sync faker: sqlite:./shop.db
@@ -175,6 +178,7 @@ Examples:
   linkspan sync A B --stream public.t --mode incremental --cursor updated_at \\
     --write merge --key id --data-dir D
   linkspan sync ./orders.csv stdout: | head
+  linkspan sync shop lake:orders --stream orders      # connectors of the hub
   linkspan sync -f project.yaml --connection shop --dry-run
 
 The same command again moves only what is new: the position is kept in the data dir and, where the
@@ -182,10 +186,10 @@ destination can, in the destination together with the rows.";
 
 #[derive(Args, Debug)]
 pub struct Sync {
-    /// Where rows come from: a URL, a file, or a connector of the project file.
+    /// Where rows come from: a URL, a file, or a connector of the project file or of the data dir's hub.
     #[arg(required_unless_present = "file")]
     pub from: Option<String>,
-    /// Where rows go.
+    /// Where rows go; `NAME:TABLE` for a connector of the hub.
     #[arg(required_unless_present = "file")]
     pub to: Option<String>,
     /// Run the connections of this project file (YAML).
@@ -205,6 +209,9 @@ pub struct Sync {
     /// Print the plan and touch nothing.
     #[arg(long, help_heading = "Running")]
     pub dry_run: bool,
+    /// The project of the hub whose connectors FROM and TO name [default: default].
+    #[arg(long, env = "LINKSPAN_PROJECT", hide_env_values = true, value_name = "NAME", help_heading = "Running")]
+    pub project: Option<String>,
     /// The connection's name; its position belongs to it [default: made from FROM and TO].
     #[arg(long, conflicts_with = "connection", help_heading = "Running")]
     pub name: Option<String>,

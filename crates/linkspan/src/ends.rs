@@ -13,7 +13,7 @@ use linkspan_core::{Context, Error, ErrorKind, Result};
 use linkspan_store::Store;
 
 use crate::{
-    project::{Declared, Project},
+    project::{Declared, DeclaredForm, Project},
     settings::data_dir,
 };
 
@@ -68,21 +68,29 @@ pub fn find(text: &str, registry: &Registry, project: Option<&Project>) -> Resul
 
 fn found(text: &str, registry: &Registry, project: Option<&Project>) -> Result<Endpoint> {
     let Some(project) = project else { return Endpoint::from_text(text, registry) };
-    let (mut endpoint, place) = match project.connector(text)? {
-        Some(Declared::Url { url, place }) => {
+    let Some(Declared { entry, form }) = project.connector(text)? else {
+        let mut endpoint = Endpoint::from_text(text, registry).map_err(|e| unknown_name(e, text, project))?;
+        endpoint.resolve_path(project.folder());
+        return Ok(endpoint);
+    };
+    let (mut endpoint, place) = match form {
+        DeclaredForm::Url { url, place } => {
             let found = Endpoint::from_text(&url, registry).map_err(|e| e.with("place", &place).with("connector", text))?;
             (found.named(text), place)
         }
-        Some(Declared::Typed { type_name, config, place, type_place }) => {
+        DeclaredForm::Typed { type_name, config, place, type_place } => {
             let (kind, config) = registry.typed(&type_name, config).map_err(|e| e.with("place", type_place).with("connector", text))?;
             (Endpoint::new(kind, config), place)
         }
-        None => (Endpoint::from_text(text, registry).map_err(|e| unknown_name(e, text, project))?, String::new()),
     };
-    endpoint.resolve_path(project.folder());
-    if place.is_empty() {
-        return Ok(endpoint);
+    if entry.enabled == Some(false) {
+        return Err(Error::new(ErrorKind::Conflict, "the connector is disabled")
+            .with("place", place)
+            .with("connector", text)
+            .fix("take `enabled: false` out of the file"));
     }
+    endpoint.resolve_path(project.folder());
+    let endpoint = endpoint.limited(entry.output_schemas.unwrap_or_default());
     Ok(endpoint.declared(At { name: text.to_owned(), place, fields: project.places_of_fields(text) }))
 }
 

@@ -42,6 +42,9 @@ impl House {
             }
         }
     }
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
     pub async fn close(&self) {
         self.app.desk.open.close_all().await;
         self.store.close().await;

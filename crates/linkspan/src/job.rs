@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use linkspan_app::{
+    DEFAULT_PROJECT,
     registry::Registry,
     run::{Endpoint, Job, connection_id, derived_name},
 };
@@ -13,19 +14,46 @@ use linkspan_engine::{
 };
 
 use crate::{
-    cli, ends, kept,
+    cli, ends,
+    house::House,
+    kept,
     project::{ConnectionEntry, Project},
+    stored,
 };
 
-/// What the command line and its project file ask for, in their order.
-pub async fn jobs(args: &cli::Sync, data_dir: Option<&PathBuf>, context: &Context) -> Result<Vec<Job>> {
+/// What the command line and its project file ask for, in their order. What was opened of the data dir for it is the caller's to close.
+pub async fn jobs(args: &cli::Sync, data_dir: Option<&PathBuf>, context: &Context) -> Result<(Vec<Job>, Option<House>)> {
+    let hub = stored::Hub::new(data_dir, context, args.project.as_deref().unwrap_or(DEFAULT_PROJECT));
+    let jobs = asked(args, data_dir, context, &hub).await;
+    let house = hub.into_house();
+    match (jobs, house) {
+        (Err(e), Some(house)) => {
+            house.close().await;
+            Err(e)
+        }
+        (jobs, house) => Ok((jobs?, house)),
+    }
+}
+
+async fn asked(args: &cli::Sync, data_dir: Option<&PathBuf>, context: &Context, hub: &stored::Hub) -> Result<Vec<Job>> {
     let project = args.file.as_deref().map(Project::read).transpose()?;
     let registry = ends::registry_for(project.as_ref(), data_dir, context).await?;
     let keeps = kept::DataDir::new(data_dir, context);
     let jobs = match (&args.from, &args.to, &project) {
         (Some(from), Some(to), project) => {
-            let ends = (ends::find(from, &registry, project.as_ref())?, ends::find(to, &registry, project.as_ref())?);
-            Ok(vec![of_ends(ends, args, &here()?)])
+            let find = |text: &str| ends::find(text, &registry, project.as_ref()).map(|end| keeps.keeps(end));
+            // What the words of this binary and the file do not mean may be the name of a connector that is stored.
+            let from = match find(from) {
+                Err(e) if project.is_none() => hub.source(from).await?.ok_or(e)?,
+                found => found?,
+            };
+            let (to, target) = match find(to) {
+                Err(e) if project.is_none() => hub.destination(to).await?.ok_or(e)?,
+                found => (found?, None),
+            };
+            let mut job = of_ends((from, to), args, &here()?);
+            job.request.target = job.request.target.or(target);
+            return Ok(vec![job]);
         }
         (Some(_), None, _) => Err(Error::new(ErrorKind::ConfigInvalid, "TO is missing")
             .fix("write both ends: linkspan sync FROM TO; or name a connection of the file with --connection")),

@@ -23,6 +23,7 @@ mod remote;
 mod report;
 mod serve;
 mod settings;
+mod stored;
 mod sync;
 mod terminal;
 mod traces;
@@ -108,7 +109,8 @@ fn parse() -> Result<std::result::Result<Asked, clap::Error>> {
         if let Some(below) = remote::commands::token_asked(&matches) {
             return Ok(Asked::Token(Common::from_arg_matches(&matches)?, below));
         }
-        match remote::commands::asked(&matches, operations, &remote::stdin_line) {
+        let person = remote::commands::Person { line: &remote::stdin_line, unseen: &terminal::typed_unseen };
+        match remote::commands::asked(&matches, operations, &person) {
             Some((call, below)) => Ok(Asked::Operation(Common::from_arg_matches(&matches)?, Box::new(Remote { call, matches: below }))),
             None => {
                 let below = matches.subcommand().map(|(_, below)| below.clone()).unwrap_or_default();

@@ -27,6 +27,11 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Serves until a signal; the answer is how it ended.
 pub async fn run(args: &Serve, common: &Common, context: Context, terminal: Arc<Terminal>, spans: Option<Arc<Spans>>) -> Result<Exit> {
+    if args.database_url.is_some() {
+        return Err(Error::new(ErrorKind::Unsupported, "a hub keeps what it knows in its data dir, and in no database server yet")
+            .with("option", "--database-url")
+            .fix("leave the option out, and put --data-dir on a disk that is backed up"));
+    }
     let address = address(args)?;
     let mode = mode(address.ip());
     keys(mode)?;
@@ -163,7 +168,7 @@ mod tests {
     use super::*;
 
     fn at(bind: &str, port: Option<u16>) -> Result<String> {
-        address(&Serve { bind: bind.into(), port }).map(|a| a.to_string())
+        address(&Serve { bind: bind.into(), port, database_url: None }).map(|a| a.to_string())
     }
 
     #[test]

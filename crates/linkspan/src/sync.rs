@@ -11,6 +11,7 @@ use crate::{
     cli::{self, Common},
     dry,
     errors::{self, Exit},
+    house::House,
     interrupt, job,
     progress::Progress,
     report,
@@ -20,20 +21,36 @@ use crate::{
 
 /// The `sync` verb.
 pub async fn run(args: &cli::Sync, common: &Common, context: Context, terminal: Arc<Terminal>) -> Result<Exit> {
-    let jobs = job::jobs(args, common.data_dir.as_ref(), &context).await?;
+    let (jobs, house) = job::jobs(args, common.data_dir.as_ref(), &context).await?;
+    let exit = carried_out(args, common, context, terminal, &jobs, house.as_ref().map(House::store)).await;
+    if let Some(house) = house {
+        house.close().await;
+    }
+    exit
+}
+
+/// In the open store, where there is one.
+async fn carried_out(
+    args: &cli::Sync,
+    common: &Common,
+    context: Context,
+    terminal: Arc<Terminal>,
+    jobs: &[Job],
+    store: Option<Store>,
+) -> Result<Exit> {
     if jobs.iter().any(|j| j.to.takes_stdout()) {
         terminal.give_stdout_away();
     }
     let stop = interrupt::listen(terminal.clone())?;
-    let mut mover = Mover { context, terminal, stop, store: None, data_dir: common.data_dir.clone() };
+    let mut mover = Mover { context, terminal, stop, store, data_dir: common.data_dir.clone() };
     if args.dry_run {
-        for job in &jobs {
+        for job in jobs {
             mover.dry_run(job).await?;
         }
         return Ok(Exit::OK);
     }
     let consent = Consent { accept: args.accept, adopt: args.adopt, reset: args.reset };
-    let exits = mover.run_all(&jobs, consent).await;
+    let exits = mover.run_all(jobs, consent).await;
     mover.close().await;
     Ok(together(&exits))
 }

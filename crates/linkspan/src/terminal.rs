@@ -8,6 +8,7 @@ use std::{
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use linkspan_app::secrets::hidden;
+use linkspan_core::{Error, ErrorKind, Result};
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
@@ -90,6 +91,16 @@ impl Terminal {
             ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && !dumb(),
         }
     }
+}
+
+/// What a person types unseen; nothing where nobody can be asked.
+pub fn typed_unseen(prompt: &str) -> Result<Option<String>> {
+    let screen = console::Term::stderr();
+    if !io::stdin().is_terminal() || !screen.is_term() {
+        return Ok(None);
+    }
+    let typed = screen.write_str(prompt).and_then(|()| screen.read_secure_line());
+    typed.map(Some).map_err(|e| Error::new(ErrorKind::Unavailable, "the terminal cannot be read").because(e))
 }
 
 fn dumb() -> bool {

@@ -58,7 +58,11 @@ impl Shape {
 
     fn query(&self, query: &str) -> Result<Map<String, Value>> {
         let mut fields: Map<String, Value> = Map::new();
-        for (name, text) in url::form_urlencoded::parse(query.as_bytes()) {
+        // `?refresh` alone says yes; `?refresh=` says nothing that a yes or no could be.
+        let pieces = query.split('&').filter_map(|piece| Some((url::form_urlencoded::parse(piece.as_bytes()).next()?, piece)));
+        for ((name, text), piece) in pieces {
+            let bare = !piece.contains('=') && self.kinds_of(&name).contains(&Kind::Boolean);
+            let text = if bare { "true".into() } else { text };
             let is_list = self.kinds_of(&name).contains(&Kind::List);
             match fields.get_mut(name.as_ref()) {
                 Some(Value::Array(items)) if is_list => items.push(self.item(&name, &text)),
@@ -135,7 +139,7 @@ fn coerced(text: &str, kinds: &[Kind]) -> Value {
         return Value::String(text.to_owned());
     }
     let read = |kind: &Kind| match (kind, text) {
-        (Kind::Boolean, "true" | "") => Some(Value::Bool(true)),
+        (Kind::Boolean, "true") => Some(Value::Bool(true)),
         (Kind::Boolean, "false") => Some(Value::Bool(false)),
         (Kind::Integer, _) => integer(text).map(Value::Number),
         (Kind::Number, _) => text.parse().ok().and_then(Number::from_f64).map(Value::Number),
@@ -213,6 +217,7 @@ mod tests {
     }
     #[test]
     fn what_fits_nothing_stays_a_text_and_an_unknown_field_is_kept_for_the_decoder() {
+        assert_eq!(input("refresh=", None).expect("an input")["refresh"], json!(""));
         let got = input("limit=ten&refresh=yes&ratio=NaN&oops=1", None).expect("an input");
         assert_eq!(got, json!({"limit": "ten", "refresh": "yes", "ratio": "NaN", "oops": "1", "connector": "crm"}));
         for text in ["+1", " 1", "1.0", "", "-"] {

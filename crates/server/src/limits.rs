@@ -69,7 +69,10 @@ impl Limits {
     }
 
     fn too_large(&self) -> Refusal {
-        refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large").with("limit_bytes", self.body_bytes).into()
+        refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+            .with("limit_bytes", self.body_bytes)
+            .fix("send less at once; files are uploaded to /v1/connectors/{connector}/files")
+            .into()
     }
 
     /// Takes a body piece by piece; what it says of its own length is not believed.
@@ -102,10 +105,15 @@ impl BodySoFar {
 /// the mistake is and never quotes the body.
 pub fn json(body: &[u8]) -> Result<Value> {
     if deeper_than(body, JSON_DEPTH) {
-        return Err(Error::new(ErrorKind::ConfigInvalid, "the body is nested too deeply").with("limit_levels", JSON_DEPTH).into());
+        return Err(Error::new(ErrorKind::ConfigInvalid, "the body is nested too deeply")
+            .with("limit_levels", JSON_DEPTH)
+            .fix("send it flatter: no operation takes more than a few levels")
+            .into());
     }
-    serde_json::from_slice(body)
-        .map_err(|e| Error::new(ErrorKind::ConfigInvalid, "the body is not JSON").with("line", e.line()).with("column", e.column()).into())
+    serde_json::from_slice(body).map_err(|e| {
+        let error = Error::new(ErrorKind::ConfigInvalid, "the body is not JSON").with("line", e.line()).with("column", e.column());
+        error.fix("look at that place: a quote, a comma or a bracket is missing or too much").into()
+    })
 }
 
 /// How many a page holds: 0 and more than [`PAGE_SIZE`] are mistakes, not wishes to be bent.
@@ -171,6 +179,10 @@ struct Unplaced {
 impl Unplaced {
     fn with(mut self, key: &'static str, value: usize) -> Self {
         self.error = self.error.with(key, value);
+        self
+    }
+    fn fix(mut self, fix: &'static str) -> Self {
+        self.error = self.error.fix(fix);
         self
     }
 }

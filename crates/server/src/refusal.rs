@@ -36,7 +36,9 @@ pub fn status_of(kind: ErrorKind) -> StatusCode {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { status: status_of(error.kind()), error }
+        // HTTP has a word of its own for a version that no longer stands.
+        let stale = error.context().iter().any(|(key, value)| *key == "precondition" && value == "if-match");
+        Self { status: if stale { StatusCode::PRECONDITION_FAILED } else { status_of(error.kind()) }, error }
     }
 }
 

@@ -42,6 +42,16 @@ impl Store {
             _ => Err(unexpected()),
         }
     }
+    /// All of them, oldest first, page by page: for kinds of which there are not many.
+    pub async fn all_documents(&self, filter: DocumentFilter) -> Result<Vec<Document>> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.documents(DocumentFilter { after, limit: Some(1000), ..filter.clone() }).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.seq);
+            all.extend(page);
+        }
+    }
     /// A page of one project's documents with who points at them and how many there are in all, in one look at the database. A filter
     /// without a project matches none.
     pub async fn page_of_documents(&self, filter: DocumentFilter) -> Result<DocumentPage> {

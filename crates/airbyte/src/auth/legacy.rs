@@ -99,6 +99,9 @@ impl Legacy {
         let answer = call::send(&call, &self.build).await?;
         let key = self.build.text(&self.response_key)?;
         let token = answer.json().filter(|_| answer.is_ok()).and_then(|body| body.get(&key)).map(text);
+        if let Some(token) = &token {
+            self.build.hush(token);
+        }
         token.ok_or_else(|| {
             Error::new(ErrorKind::AuthFailed, "signing in brought no session token")
                 .with("status", answer.status.as_u16())

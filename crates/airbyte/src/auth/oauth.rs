@@ -291,7 +291,10 @@ impl Inner {
             Some(sent) => self.newer(key, sent),
         };
         match theirs {
-            Some(token) => Ok(token),
+            Some(token) => {
+                self.build.hush(&token);
+                Ok(token)
+            }
             None => self.renewed(key, Some(hand)).await,
         }
     }
@@ -303,6 +306,10 @@ impl Inner {
             hand.holding.discard().await;
         }
         let New { token, refresh_token, until } = found?;
+        self.build.hush(&token);
+        if let Some(Value::String(fresh)) = &refresh_token {
+            self.build.hush(fresh);
+        }
         match &self.paths {
             None => self.build.shared.tokens.put(key.to_owned(), Held { token: token.clone(), until }),
             Some(paths) => {

@@ -77,6 +77,7 @@ impl Session {
             Error::new(ErrorKind::AuthFailed, "the login's answer holds no session token")
                 .fix("check session_token_path and the credentials")
         })?;
+        self.build.hush(&token);
         if let Some(lasts) = self.lasts {
             let until = self.build.clock.now().to_zoned(TimeZone::UTC).checked_add(lasts).map(|z| z.timestamp()).unwrap_or(Timestamp::MAX);
             *held = Some((token.clone(), until));

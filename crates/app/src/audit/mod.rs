@@ -35,7 +35,7 @@ struct Which {
     /// The id of one connector, connection, key, ...
     #[serde(default)]
     about: Option<String>,
-    /// Of every project: for admins of the installation.
+    /// Of every project, and what belongs to none (users, sign-ins): for admins of the installation.
     #[serde(default)]
     all_projects: bool,
     /// How many at most: 1 to 1000, 100 when not said.

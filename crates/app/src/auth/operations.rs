@@ -88,22 +88,20 @@ async fn login(app: Arc<App>, context: CallContext, given: Login) -> Result<Repl
     let name = given.email.trim().to_lowercase();
     let now = app.now_ms();
     app.identity.attempts.admit(&name, now)?;
-    // Asked by name only: an id is no email.
-    let found = app.store.document(users::KIND, "", &name).await?.filter(|d| d.name.as_deref() == Some(&name));
-    let user = found.as_ref().map(|d| d.read::<User>()).transpose()?;
-    let stored = user.as_ref().filter(|u| !u.disabled).and_then(|u| u.password.clone());
+    let found = users::named(&app.store, &name).await?;
+    let stored = found.as_ref().filter(|(_, user)| !user.disabled).and_then(|(_, user)| user.password.clone());
     let known = app.identity.verify(given.password.expose().to_owned(), stored).await?;
-    match (found, user) {
-        (Some(document), Some(user)) if known => {
+    match found {
+        Some((document, user)) if known => {
             app.identity.attempts.succeeded(&name);
             let session = session_of(&app, &document, &user)?;
             note(&app, &context, &document, "signed in").await?;
             Ok(Reply::ok(session))
         }
-        (found, _) => {
+        found => {
             app.identity.attempts.failed(&name, now);
             match found {
-                Some(document) => note(&app, &context, &document, "refused").await?,
+                Some((document, _)) => note(&app, &context, &document, "refused").await?,
                 // As much work as for a known name, so that the time tells nothing; and nothing that stays, so that nobody fills the disk.
                 None => drop(app.store.change(Change::new(now)).await?),
             }

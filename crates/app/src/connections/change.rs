@@ -70,7 +70,7 @@ pub(super) fn made(new: New, ends: Ends, now_ms: i64) -> Result<Kept> {
         scheduled_since_ms: now_ms,
         policies: options.unwrap_or_default().into_policies(policies.unwrap_or_default()),
         retry: retry.map_or(Ok(RetryPolicy::default()), |r| r.policy())?,
-        timeout: timeout.as_deref().map(length).transpose()?,
+        timeout: timeout.as_deref().map(|text| length("timeout", text)).transpose()?,
         with_source: false,
         concurrency,
         memory,
@@ -108,7 +108,7 @@ pub(super) fn changed(kept: &mut Kept, changes: Changes, ends: Ends, now_ms: i64
     match changes.timeout {
         Patch::Absent => {}
         Patch::Null => kept.timeout = None,
-        Patch::Set(text) => kept.timeout = Some(length(&text)?),
+        Patch::Set(text) => kept.timeout = Some(length("timeout", &text)?),
     }
     changes.concurrency.apply(&mut kept.concurrency);
     changes.memory.apply(&mut kept.memory);

@@ -36,9 +36,24 @@ impl<'a> Dest<'a> {
 
 /// The source connector by id or name.
 pub(super) async fn source(app: &App, project: &str, key: &str) -> Result<Document> {
-    let (document, connector) = find_in(app, project, key).await?;
-    expect_role(app, project, &connector, key, Role::Source).await?;
+    let at = |e: Error| e.with("field", "from");
+    let (document, connector) = find_in(app, project, key).await.map_err(at)?;
+    expect_role(app, project, &connector, key, Role::Source).await.map_err(at)?;
     Ok(document)
+}
+
+/// A stored connector to read from, ready to be opened.
+pub async fn source_end(app: &App, project: &str, key: &str) -> Result<Endpoint> {
+    let document = source(app, project, key).await?;
+    opened(app, project, document.id, Role::Source).await.map(|(endpoint, _)| endpoint)
+}
+
+/// What `connector` or `connector:name` means as a destination, ready to be opened, and the name.
+pub async fn destination_end(app: &App, project: &str, text: &str) -> Result<(Endpoint, Option<String>)> {
+    let dest = Dest::parse(text)?;
+    let (to, _) = destination(app, project, dest.connector).await?;
+    let (endpoint, _) = written_to(app, project, &to).await?;
+    Ok((endpoint, dest.target))
 }
 
 /// A connector that is made together with its connection.
@@ -99,6 +114,14 @@ fn deleted(id: Uuid, role: Role) -> Error {
     Error::new(ErrorKind::Conflict, format!("the {end} of this connection was deleted"))
         .with("connector", id)
         .fix(format!("name another one: `linkspan connections update NAME {option} CONNECTOR`"))
+}
+
+/// Refuses when the source is gone.
+pub(super) async fn expect_source(app: &App, kept: &Kept) -> Result<()> {
+    match app.store.document_by_id(kept.from).await? {
+        Some(_) => Ok(()),
+        None => Err(deleted(kept.from, Role::Source)),
+    }
 }
 
 /// Refuses to begin what cannot end well: both connectors must still be there.

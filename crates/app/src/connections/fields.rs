@@ -138,8 +138,13 @@ impl Retries {
         if !(1..=20).contains(&attempts) {
             return Err(Error::new(ErrorKind::ConfigInvalid, "a run has 1 to 20 attempts").with("field", "retry.attempts").fix("write 3"));
         }
-        let length = |text: Option<String>, usual| text.map_or(Ok(usual), |t| length(&t));
-        Ok(RetryPolicy { attempts, first: length(self.backoff, usual.first)?, longest: length(self.max_backoff, usual.longest)? })
+        let length = |field, text: Option<String>, usual| text.map_or(Ok(usual), |t| length(field, &t));
+        let first = length("retry.backoff", self.backoff, usual.first)?;
+        Ok(RetryPolicy { attempts, first, longest: length("retry.max_backoff", self.max_backoff, usual.longest)? })
+    }
+    /// As the hub shows it: what is not said filled in, lengths spelled in one way.
+    pub fn shown(self) -> Result<Self> {
+        self.policy().map(|policy| Self::of(&policy))
     }
     pub(super) fn of(policy: &RetryPolicy) -> Self {
         let spelled = |d| Some(schedule::spelled(d));
@@ -147,8 +152,8 @@ impl Retries {
     }
 }
 
-pub(super) fn length(text: &str) -> Result<Duration> {
-    schedule::duration(text)
+pub(super) fn length(field: &'static str, text: &str) -> Result<Duration> {
+    schedule::duration(text).map_err(|e| e.with("field", field))
 }
 
 /// Names and patterns of streams, as a list, or as one text with commas.

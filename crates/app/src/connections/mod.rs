@@ -10,8 +10,10 @@ mod operations;
 mod shown;
 
 pub(crate) use ends::{destination, expect_ends, written_to};
+pub use ends::{destination_end, source_end};
 pub use fields::{New, Options, Retries, Streams};
 pub use job::job;
 pub use kept::{KIND, Kept, RetryPolicy, To, run_name, schedule_entry};
+pub(crate) use operations::busy;
 pub use operations::{Deleted, Reschedule, Rescheduled, draft, named, operations, reschedule, scheduled};
 pub use shown::Shown;

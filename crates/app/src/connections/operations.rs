@@ -129,10 +129,14 @@ async fn streams(app: Arc<App>, context: CallContext, One { connection }: One) -
     let (from, _) = end_names(&app, &kept).await?;
     match last_known(&app, &context.project, kept.from).await? {
         Some((streams, discovered_at)) => Ok(Reply::ok(KnownStreams { from, streams, discovered_at })),
-        None => Err(Error::new(ErrorKind::NotFound, "the source's streams were never discovered")
-            .with("connector", &from)
-            .fix(format!("linkspan connectors discover '{from}'"))),
+        None => Err(never_seen(&app, &kept, &from).await?),
     }
+}
+
+async fn never_seen(app: &App, kept: &Kept, from: &str) -> Result<Error> {
+    ends::expect_source(app, kept).await?;
+    let error = Error::new(ErrorKind::NotFound, "the source's streams were never discovered").with("connector", from);
+    Ok(error.fix(format!("linkspan connectors discover '{from}'")))
 }
 
 /// A connection that is not stored yet: what is shown of it, and the edits that store it. `from` is a connector that the same change
@@ -144,7 +148,7 @@ pub async fn draft(app: &App, context: &CallContext, new: New, from: Option<&Doc
         None => ends::source(app, &context.project, &new.from).await?,
     };
     let dest = Dest::parse(&new.dest)?;
-    let (to, to_name) = ends::destination(app, &context.project, dest.connector).await?;
+    let (to, to_name) = ends::destination(app, &context.project, dest.connector).await.map_err(|e| e.with("field", "dest"))?;
     let target = dest.target.clone();
     let now = app.now_ms();
     let kept = Kept { with_source: from.is_some(), ..made(new, Ends { from: source.id, to, target }, now)? };
@@ -321,11 +325,20 @@ async fn new_ends(app: &App, context: &CallContext, kept: &Kept, changes: &Chang
     let (to, target) = match &changes.dest {
         Patch::Set(text) => {
             let dest = Dest::parse(text)?;
-            (ends::destination(app, &context.project, dest.connector).await?.0, dest.target)
+            let to = ends::destination(app, &context.project, dest.connector).await.map_err(|e| e.with("field", "dest"))?.0;
+            (to, dest.target)
         }
         _ => (kept.to.clone(), kept.request.target.clone()),
     };
     Ok(Ends { from, to, target })
+}
+
+/// What a caller of the hub can do about a run that goes: which process has it is nobody's business there.
+pub(crate) fn busy(e: Error) -> Error {
+    let of = |key: &str| e.context().iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone());
+    let (ErrorKind::Conflict, Some(run), Some(_)) = (e.kind(), of("run"), of("holder")) else { return e };
+    let fix = format!("wait for it to end, or cancel it: `linkspan connections runs cancel {run}`");
+    Error::new(ErrorKind::Conflict, "a run of this connection is going").with("run", run).fix(fix)
 }
 
 async fn delete(app: Arc<App>, context: CallContext, One { connection }: One) -> Result<Reply<Deleted>> {
@@ -334,7 +347,7 @@ async fn delete(app: Arc<App>, context: CallContext, One { connection }: One) ->
     let files = app.store.files_of(ConnectionId(document.id)).await?;
     let change =
         Change::new(app.now_ms()).edit(Edit::ForgetConnection { connection: ConnectionId(document.id) }).edit(Edit::delete(&document));
-    let reply = app.commit(&context, change, Reply::ok(Deleted { deleted: true, id: document.id.to_string() })).await?;
+    let reply = app.commit(&context, change, Reply::ok(Deleted { deleted: true, id: document.id.to_string() })).await.map_err(busy)?;
     app.desk.schedule(document.id, None);
     if let Err(e) = app.store.remove_files(files) {
         tracing::warn!(error = %e, "the logs of a deleted connection could not be removed");

@@ -1,7 +1,7 @@
 //! What a connector offers: its streams, kept for an hour.
 
 use linkspan_core::{Cursor, Error, ErrorKind, Result, Stream};
-use linkspan_store::{Change, Document, Edit};
+use linkspan_store::{Change, Document, Edit, NewEntry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -89,23 +89,40 @@ pub async fn discovered(app: &App, context: &CallContext, document: Document, co
         return Ok(DiscoveredStreams { connector: name, streams: known.streams, discovered_at: moment(known.at_ms), cached: true });
     }
     let streams = ask(app, &opened).await?;
-    let known = Known { at_ms: now, of_version: opened.document.version, streams };
-    let body = serde_json::to_value(&known).map_err(|e| Error::new(ErrorKind::Internal, "streams could not be encoded").because(e))?;
-    let edit = match stored {
-        Some(stored) => Edit::update(stored.revised(&body, now)?),
-        None => Edit::insert(Document::new(KIND, &opened.document.project, Some(&key), body, now)),
-    };
-    let mut change = Change::new(now).edit(edit);
-    if opened.document.has_secret {
+    let line = opened.document.has_secret.then(|| {
         let what = json!({ "kind": opened.document.kind, "name": opened.document.name, "secret": "used" });
-        change = change.entry(audit_line(context, &key, what));
+        audit_line(context, &key, what)
+    });
+    let known = Known { at_ms: now, of_version: opened.document.version, streams };
+    keep(app, &opened.document, stored, &known, line).await?;
+    Ok(DiscoveredStreams { connector: name, streams: known.streams, discovered_at: moment(now), cached: false })
+}
+
+/// What a run found at its source is known from then on, as if somebody had asked.
+pub(crate) async fn found(app: &App, source: &Document, streams: &[Stream]) -> Result<()> {
+    let stored = app.store.document(KIND, &source.project, &source.id.to_string()).await?;
+    let now = app.now_ms();
+    let known = stored.as_ref().and_then(|stored| stored.read::<Known>().ok());
+    if known.is_some_and(|known| known.of_version == source.version && now.abs_diff(known.at_ms) < FRESH_MS.unsigned_abs()) {
+        return Ok(());
     }
+    let known = Known { at_ms: now, of_version: source.version, streams: streams.iter().map(shown).collect() };
+    keep(app, source, stored, &known, None).await
+}
+
+async fn keep(app: &App, source: &Document, stored: Option<Document>, known: &Known, line: Option<NewEntry>) -> Result<()> {
+    let body = serde_json::to_value(known).map_err(|e| Error::new(ErrorKind::Internal, "streams could not be encoded").because(e))?;
+    let edit = match stored {
+        Some(stored) => Edit::update(stored.revised(&body, known.at_ms)?),
+        None => Edit::insert(Document::new(KIND, &source.project, Some(&source.id.to_string()), body, known.at_ms)),
+    };
+    let mut change = Change::new(known.at_ms).edit(edit);
+    change.entries.extend(line);
     match app.store.change(change).await {
         // Somebody else discovered at the same time: one answer is as good as the other.
-        Err(e) if matches!(e.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists | ErrorKind::NotFound) => {}
-        done => drop(done?),
+        Err(e) if matches!(e.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists | ErrorKind::NotFound) => Ok(()),
+        done => done.map(drop),
     }
-    Ok(DiscoveredStreams { connector: name, streams: known.streams, discovered_at: moment(now), cached: false })
 }
 
 /// What is known of a connector's streams, however old; also of one that was deleted, as long as a connection needs it.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     app::App,
     lake,
-    run::Endpoint,
+    run::{Endpoint, showing},
     secrets::{Redactor, Values},
 };
 
@@ -61,11 +61,9 @@ pub(super) async fn open(app: &App, document: Document, connector: Connector) ->
         config["path"] = folder(app, &document).await.map_err(|e| e.with("connector", &name))?.into();
     }
     let kept_open = kept_open(app, &document, &kind, &config).await?;
-    let mut endpoint = Endpoint::new(kind, config).named(name).kept(app.keeping().stored(document.id)).kept_open(kept_open);
-    // Types that limit themselves know more than names: what the login owns, what lies in no schema.
-    if schemas_field(&endpoint.kind).is_none() {
-        endpoint = endpoint.limited(connector.output_schemas.clone());
-    }
+    let endpoint = Endpoint::new(kind, config).named(name).kept(app.keeping().stored(document.id)).kept_open(kept_open);
+    let endpoint = endpoint.limited(connector.output_schemas.clone());
+    let redactor = redactor.and(endpoint.drawn());
     Ok(Opened { document, connector, endpoint, redactor, holds_files })
 }
 
@@ -123,9 +121,7 @@ fn ready(app: &App, project: &str, kind: &ConnectorType, connector: &Connector, 
     }
     fence(kind, &mut config, &app.settings.files, project)?;
     let schema = kind.config_schema();
-    if let (Some(field), false, Some(fields)) = (schemas_field(kind), connector.output_schemas.is_empty(), config.as_object_mut()) {
-        fields.insert(field.into(), json!(connector.output_schemas));
-    }
+    config = showing(&connector.output_schemas, kind, config);
     if let (Some(pull), true, Some(fields)) = (&connector.pull, schema["properties"].get("query").is_some(), config.as_object_mut()) {
         fields.insert("query".into(), json!(pull.query));
         if let (Some(entity), true) = (&pull.entity_type, schema["properties"].get("query_name").is_some()) {
@@ -133,12 +129,6 @@ fn ready(app: &App, project: &str, kind: &ConnectorType, connector: &Connector, 
         }
     }
     Ok(config)
-}
-
-/// Where a type is told which schemas it may show. A guest's config is its author's.
-fn schemas_field(kind: &ConnectorType) -> Option<&'static str> {
-    let schema = kind.config_schema();
-    ["schemas", "databases"].into_iter().find(|f| !kind.is_guest() && schema["properties"].get(f).is_some())
 }
 
 /// The secrets of the vault and of elsewhere. One that cannot be read marks the connector, so that everybody sees why.

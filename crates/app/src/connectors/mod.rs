@@ -17,7 +17,7 @@ use linkspan_store::Document;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use self::discover::last_known;
+pub(crate) use self::discover::{found, last_known};
 pub use self::{
     config::canonical,
     discover::{DiscoveredStreams, StreamShown, discovered},

@@ -40,6 +40,10 @@ pub struct Tested {
 }
 
 impl Tested {
+    /// One for which what it needs could not be had.
+    pub(super) fn not_begun(error: Error) -> Self {
+        Self::of(Err(error), Duration::ZERO, &Redactor::default())
+    }
     fn of(checked: Result<Checked>, took: Duration, redactor: &Redactor) -> Self {
         match checked {
             Ok(found) => Self {
@@ -90,6 +94,7 @@ pub(super) async fn unsaved(app: &App, context: &CallContext, kind: &str, config
 
 /// `Err` only for a config that its type does not open.
 pub(super) async fn try_out(app: &App, endpoint: &Endpoint, redactor: &Redactor) -> Result<Tested> {
+    let redactor = &redactor.clone().and(endpoint.drawn());
     let connector = endpoint.open(app.context.clone()).map_err(|e| redactor.error(&e))?;
     let began = Instant::now();
     let span = tracing::info_span!(

@@ -1,19 +1,21 @@
-//! Who has which role in a project, as an admin of that project sees and sets it. What a user is elsewhere is nobody's business here.
+//! Who has which role in a project, as an admin of that project sees and sets it. What a user is elsewhere is nobody's business here, nor
+//! whether there is one at all: a role may be given to an email that nobody has yet, and looks no different.
 
 use std::sync::Arc;
 
 use linkspan_core::{Error, ErrorKind, Result};
-use linkspan_store::{Change, Document, DocumentFilter, Edit};
+use linkspan_store::{Change, Document, DocumentFilter, Edit, NewEntry};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     app::App,
     caller::{Access, CallContext, Role, Scope, word},
-    commit::once_more,
+    commit::{audit_line, once_more},
     operation::{Operation, Reply},
     paging::Page,
-    users::{self, User},
+    users::{self, User, email_of, invited, named},
 };
 
 pub fn operations() -> Vec<Operation> {
@@ -22,7 +24,7 @@ pub fn operations() -> Vec<Operation> {
         Operation::get("members.list", "/v1/members", read, "Who has which role in the project of the call.")
             .cli("members list", &[])
             .call(list),
-        Operation::put("members.set", "/v1/members/{user}", write, "Gives a user a role in the project of the call, or another one.")
+        Operation::put("members.set", "/v1/members/{user}", write, "Gives an email a role in the project of the call, or another one.")
             .cli("members set", &["user", "role"])
             .call(set),
         Operation::delete("members.remove", "/v1/members/{user}", write, "Takes a user's role in the project of the call away.")
@@ -31,13 +33,11 @@ pub fn operations() -> Vec<Operation> {
     ]
 }
 
-/// A user of the project.
+/// Somebody with a role in the project: it counts from when there is a user of this email.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Member {
     email: String,
     role: Role,
-    disabled: bool,
-    id: String,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,9 +50,9 @@ struct Members {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Given {
-    /// Email or id.
+    /// An email, whether anybody has it yet or not.
     user: String,
-    /// At most the caller's own. Looked at only when there is such a user.
+    /// At most the caller's own. Looked at only when this is an email.
     #[serde(default)]
     #[schemars(required, with = "Role")]
     role: Option<Role>,
@@ -61,7 +61,7 @@ struct Given {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct One {
-    /// Email or id.
+    /// The email.
     user: String,
 }
 
@@ -71,52 +71,73 @@ struct Removed {
     email: String,
 }
 
-fn member(document: &Document, user: &User, role: Role) -> Member {
-    Member { email: document.name.clone().unwrap_or_default(), role, disabled: user.disabled, id: document.id.to_string() }
-}
-
-/// A page is of users; those without a role here are left out of it, so that it may be short.
+/// In the order of their emails, whatever they are here or elsewhere; a cursor is a place in that order.
 async fn list(app: Arc<App>, context: CallContext, page: Page) -> Result<Reply<Members>> {
     let at = page.begin()?;
-    let filter = DocumentFilter { after: at.seq, limit: Some(at.fetch()), ..DocumentFilter::of(users::KIND, "") };
-    let page = at.cut(app.store.documents(filter).await?, |d| d.seq);
     let mut members = Vec::new();
-    for document in &page.items {
-        let user: User = document.read()?;
-        if let Some(role) = user.roles.get(&context.project) {
-            members.push(member(document, &user, *role));
-        }
+    for document in all(&app, users::KIND, "").await? {
+        let role = document.read::<User>()?.roles.get(&context.project).copied();
+        members.extend(role.map(|role| member(&document, role)));
     }
-    Ok(Reply::ok(Members { members, next_cursor: page.next }))
+    for document in all(&app, invited::KIND, &context.project).await? {
+        members.push(member(&document, document.read::<invited::Invitation>()?.role));
+    }
+    members.sort_by(|a, b| a.email.cmp(&b.email));
+    let rest = (1_i64..).zip(members).filter(|(place, _)| at.seq.is_none_or(|before| *place > before)).collect();
+    let page = at.cut(rest, |(place, _): &(i64, Member)| *place);
+    Ok(Reply::ok(Members { members: page.items.into_iter().map(|(_, member)| member).collect(), next_cursor: page.next }))
+}
+
+fn member(document: &Document, role: Role) -> Member {
+    Member { email: document.name.clone().unwrap_or_default(), role }
+}
+
+async fn all(app: &App, kind: &str, project: &str) -> Result<Vec<Document>> {
+    app.store.all_documents(DocumentFilter::of(kind, project)).await
 }
 
 async fn set(app: Arc<App>, context: CallContext, given: Given) -> Result<Reply<Member>> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match try_set(&app, &context, &given).await {
-            Err(e) if once_more(&context, &e, attempt) => {}
-            done => return done,
-        }
-    }
-}
-
-async fn try_set(app: &App, context: &CallContext, given: &Given) -> Result<Reply<Member>> {
-    let (document, mut user) = find(app, &given.user).await?;
+    // Nobody is called so, and nobody will be.
+    let email = email_of(&given.user).map_err(|_| no_member())?;
     let role = given.role.ok_or_else(|| {
         Error::new(ErrorKind::ConfigInvalid, "the request lacks a field")
             .with("field", "role")
             .fix("add `role`: viewer, operator, editor or admin")
     })?;
-    refuse_above(context, role)?;
-    if let Some(stands) = user.roles.get(&context.project) {
-        refuse_above(context, *stands)?;
+    refuse_above(&context, role)?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match try_set(&app, &context, &email, role).await {
+            Err(e) if once_more(&context, &e, attempt) => {}
+            // Invited at the same moment by somebody else.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && attempt < ATTEMPTS => {}
+            done => return done,
+        }
     }
-    user.roles.insert(context.project.clone(), role);
+}
+
+const ATTEMPTS: u32 = 3;
+
+async fn try_set(app: &App, context: &CallContext, email: &str, role: Role) -> Result<Reply<Member>> {
     let now = app.now_ms();
+    let reply = Reply::ok(Member { email: email.to_owned(), role });
+    let change = Change::new(now).entry(line(context, email));
+    let Some((document, mut user)) = named(&app.store, email).await? else {
+        let (edit, stands) = invited::invite(app, &context.project, email, role).await?;
+        if let Some(stands) = stands {
+            refuse_above(context, stands)?;
+        }
+        let reply = app.commit(context, change.edit(edit), reply).await?;
+        // Made while this was being written: whoever comes last of the two finds the other.
+        invited::accepted(app, email).await?;
+        return Ok(reply);
+    };
+    if let Some(stands) = user.roles.insert(context.project.clone(), role) {
+        refuse_above(context, stands)?;
+    }
     let document = document.revised(&user, now)?;
-    let reply = Reply::ok(member(&document, &user, role));
-    app.commit(context, Change::new(now).edit(Edit::update(document)), reply).await
+    app.commit(context, change.edit(Edit::update(document)), reply).await
 }
 
 async fn remove(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<Removed>> {
@@ -131,26 +152,28 @@ async fn remove(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<R
 }
 
 async fn try_remove(app: &App, context: &CallContext, one: &One) -> Result<Reply<Removed>> {
-    let (document, mut user) = find(app, &one.user).await?;
+    let email = one.user.trim().to_lowercase();
+    let reply = Reply::ok(Removed { removed: true, email: email.clone() });
+    let now = app.now_ms();
+    let change = Change::new(now).entry(line(context, &email));
+    if let Some(invitation) = invited::find(app, &context.project, &email).await? {
+        refuse_above(context, invitation.read::<invited::Invitation>()?.role)?;
+        return app.commit(context, change.edit(Edit::delete(&invitation)), reply).await;
+    }
+    let Some((document, mut user)) = named(&app.store, &email).await? else { return Err(no_member()) };
     let Some(stands) = user.roles.remove(&context.project) else { return Err(no_member()) };
     refuse_above(context, stands)?;
-    let now = app.now_ms();
     let document = document.revised(&user, now)?;
-    let reply = Reply::ok(Removed { removed: true, email: document.name.clone().unwrap_or_default() });
-    app.commit(context, Change::new(now).edit(Edit::update(document)), reply).await
+    app.commit(context, change.edit(Edit::update(document)), reply).await
 }
 
-async fn find(app: &App, key: &str) -> Result<(Document, User)> {
-    users::find(&app.store, key).await.map_err(|e| match e.kind() {
-        ErrorKind::NotFound => no_member(),
-        _ => e,
-    })
+/// The same of a user and of an email that is nobody's.
+fn line(context: &CallContext, email: &str) -> NewEntry {
+    audit_line(context, email, json!({ "kind": "member", "name": email }))
 }
 
 fn no_member() -> Error {
-    Error::new(ErrorKind::NotFound, "there is no such user here").fix(
-        "`linkspan members list` shows those of the project; an admin of the installation makes new users (`linkspan auth create-user`)",
-    )
+    Error::new(ErrorKind::NotFound, "nobody of this email has a role here").fix("`linkspan members list` shows who has one")
 }
 
 /// Nobody gives or takes more than they have: neither by their role, nor by the scopes that their key is limited to.

@@ -197,9 +197,9 @@ async fn list(app: Arc<App>, context: CallContext, page: Page) -> Result<Reply<P
 async fn create(app: Arc<App>, context: CallContext, new: New) -> Result<Reply<Shown>> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if new.name.is_empty() || new.name.len() > 64 || !new.name.chars().all(valid) {
-        return Err(
-            Error::new(ErrorKind::ConfigInvalid, "a project's name is letters, digits, `-` and `_`, at most 64").with("field", "name")
-        );
+        return Err(Error::new(ErrorKind::ConfigInvalid, "a project's name is letters, digits, `-` and `_`, at most 64")
+            .with("field", "name")
+            .fix("choose a name such as `acme`"));
     }
     let project = Project { description: new.description, destination: None };
     let now = app.now_ms();
@@ -291,16 +291,12 @@ async fn delete(app: Arc<App>, context: CallContext, one: One) -> Result<Reply<D
 
 /// A later project of the same name must not inherit its members.
 async fn without_roles_in(app: &App, project: &str) -> Result<Vec<Edit>> {
-    let (mut edits, mut after) = (Vec::new(), None);
-    loop {
-        let page = app.store.documents(DocumentFilter { after, limit: Some(1000), ..DocumentFilter::of(users::KIND, "") }).await?;
-        let Some(last) = page.last() else { return Ok(edits) };
-        after = Some(last.seq);
-        for document in page {
-            let mut user: users::User = document.read()?;
-            if user.roles.remove(project).is_some() {
-                edits.push(Edit::update(document.revised(&user, app.now_ms())?));
-            }
+    let mut edits = users::invited::in_project(app, project).await?;
+    for document in app.store.all_documents(DocumentFilter::of(users::KIND, "")).await? {
+        let mut user: users::User = document.read()?;
+        if user.roles.remove(project).is_some() {
+            edits.push(Edit::update(document.revised(&user, app.now_ms())?));
         }
     }
+    Ok(edits)
 }

@@ -6,14 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, ErrorKind, Keeper, MASK, Result, Role, Source};
+use async_trait::async_trait;
+use linkspan_core::{Connector, ConnectorType, Context, Destination, Error, ErrorKind, Holding, Keeper, MASK, Place, Result, Role, Source};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::limited::Limited;
 use crate::{
     registry::Registry,
-    secrets::{Redactor, secrets_of},
+    secrets::{Drawn, Redactor, secrets_of},
 };
 
 /// A connector that could be opened.
@@ -30,6 +31,24 @@ pub struct Endpoint {
     /// Kept open by the process, for all that use it.
     opened: Option<Arc<dyn Connector>>,
     keeper: Option<Arc<dyn Keeper>>,
+    /// What it came by while it was used.
+    drawn: Drawn,
+}
+
+/// Passes on what is kept, and notes what is drawn.
+struct Hushing {
+    inner: Arc<dyn Keeper>,
+    drawn: Drawn,
+}
+
+#[async_trait]
+impl Keeper for Hushing {
+    async fn hold(&self, places: &[Place]) -> Result<Box<dyn Holding>> {
+        self.inner.hold(places).await
+    }
+    fn hush(&self, credential: &str) {
+        self.drawn.add(credential);
+    }
 }
 
 /// Where a connector was declared: its name, the place of its config, and the places of the fields in it.
@@ -43,7 +62,7 @@ pub struct Declared {
 impl Endpoint {
     pub fn new(kind: ConnectorType, config: Value) -> Self {
         let shown = kind.spec.name.to_string();
-        Self { kind, config, shown, declared: None, schemas: vec![], opened: None, keeper: None }
+        Self { kind, config, shown, declared: None, schemas: vec![], opened: None, keeper: None, drawn: Drawn::default() }
     }
 
     /// A URL or a path.
@@ -81,10 +100,14 @@ impl Endpoint {
         Self { keeper: Some(keeper), ..self }
     }
 
-    /// Takes the secrets of its config out of what is told about it.
+    /// Takes the secrets of its config, and what it draws, out of what is told about it.
     pub fn redactor(&self) -> Redactor {
         let secrets = self.config.as_object().map(|config| secrets_of(&self.kind.config_schema(), config));
-        Redactor::of(&secrets.unwrap_or_default())
+        Redactor::of(&secrets.unwrap_or_default()).and(&self.drawn)
+    }
+
+    pub fn drawn(&self) -> &Drawn {
+        &self.drawn
     }
 
     /// The same end; nothing that this process says from now on repeats its secrets.
@@ -113,8 +136,10 @@ impl Endpoint {
         if let Some(opened) = &self.opened {
             return Ok(opened.clone());
         }
-        let keeper = self.keeper.clone().unwrap_or_else(|| context.keeper.clone());
-        self.kind.open(self.config.clone(), Context { keeper, ..context }).map_err(|e| {
+        let inner = self.keeper.clone().unwrap_or_else(|| context.keeper.clone());
+        let keeper = Arc::new(Hushing { inner, drawn: self.drawn.clone() });
+        let config = showing(&self.schemas, &self.kind, self.config.clone());
+        self.kind.open(config, Context { keeper, ..context }).map_err(|e| {
             let Some(at) = &self.declared else { return e };
             let field = e.context().iter().find(|(k, _)| *k == "field").map(|(_, v)| v.clone());
             let nearer = field.and_then(|f| at.fields.get(&f)).unwrap_or(&at.place).clone();
@@ -132,7 +157,8 @@ impl Endpoint {
 
     pub fn source_of(&self, opened: &Arc<dyn Connector>) -> Result<Arc<dyn Source>> {
         let source = opened.source().ok_or_else(|| self.lacks(Role::Source))?;
-        if self.schemas.is_empty() {
+        // Types that limit themselves know more than names: what the login owns, what lies in no schema.
+        if self.schemas.is_empty() || schemas_field(&self.kind).is_some() {
             return Ok(source);
         }
         Ok(Arc::new(Limited { inner: source, schemas: self.schemas.clone() }))
@@ -181,6 +207,22 @@ impl Endpoint {
         let fields: BTreeMap<&String, String> = fields.filter_map(|(k, v)| Some((k, plain(k, v, here)?))).collect();
         format!("{} {fields:?}", self.kind.spec.name)
     }
+}
+
+/// A config that tells a type that limits itself which schemas it may show; all, when none is named.
+pub(crate) fn showing(schemas: &[String], kind: &ConnectorType, mut config: Value) -> Value {
+    if !schemas.is_empty()
+        && let (Some(field), Some(fields)) = (schemas_field(kind), config.as_object_mut())
+    {
+        fields.insert(field.into(), schemas.into());
+    }
+    config
+}
+
+/// Where a type is told which schemas it may show. A guest's config is its author's.
+fn schemas_field(kind: &ConnectorType) -> Option<&'static str> {
+    let schema = kind.config_schema();
+    ["schemas", "databases"].into_iter().find(|f| !kind.is_guest() && schema["properties"].get(f).is_some())
 }
 
 /// How a system is used, not which one it is.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use linkspan_core::{
-    ConnectionId, Context, Destination, Error, ErrorKind, Memory, Result, Source, Stop, Stopper, StreamName, TRACES, Target,
+    ConnectionId, Context, Destination, Error, ErrorKind, Memory, Result, Source, Stop, Stopper, Stream, StreamName, TRACES, Target,
 };
 use linkspan_engine::{
     gate::PolicyGate,
@@ -31,6 +31,8 @@ pub struct Prepared {
     pub source: Arc<dyn Source>,
     pub destination: Arc<dyn Destination>,
     pub plan: Plan,
+    /// All that the source offers.
+    pub discovered: Vec<Stream>,
     /// So many at once find their sessions at both ends.
     lanes: usize,
     ends: OpenEnds,
@@ -52,7 +54,7 @@ pub async fn prepare(job: &Job, context: &Context, stop: &Stop) -> Result<Prepar
     if lanes < wanted {
         plan.notes.push(format!("{lanes} of {wanted} lanes go at once: the connectors' pools have no more connections"));
     }
-    Ok(Prepared { source, destination, plan, lanes, ends })
+    Ok(Prepared { source, destination, plan, discovered, lanes, ends })
 }
 
 /// A run that holds its connection: nobody else runs it until this ends or is dropped.
@@ -84,7 +86,7 @@ impl Held {
     /// Ready to move what is planned.
     pub fn load(self, prepared: Prepared, job: &Job, consent: Consent, context: &Context) -> Claimed {
         let Self { run, tally, connection, fence, memory, lost, watch } = self;
-        let Prepared { source, destination, plan, lanes, ends } = prepared;
+        let Prepared { source, destination, plan, lanes, ends, .. } = prepared;
         let engine = Run {
             connection,
             fence,

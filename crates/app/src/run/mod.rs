@@ -12,6 +12,7 @@ mod tally;
 mod totals;
 mod watch;
 
+pub(crate) use endpoint::showing;
 pub use endpoint::{Declared, Endpoint, connection_id, derived_name};
 pub use execute::{Claimed, Held, Moved, Prepared, prepare, unless_stopped};
 pub use job::{Consent, Job};

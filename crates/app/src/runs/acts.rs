@@ -128,7 +128,7 @@ async fn reset(app: Arc<App>, context: CallContext, input: WhichStreams) -> Resu
         ResetOf::Streams(names) => Some(names.iter().map(ToString::to_string).collect()),
     };
     let reply = Reply::ok(Forgotten { connection: document.name.clone().unwrap_or_default(), streams });
-    app.commit(&context, Change::new(app.now_ms()).edit(Edit::Reset { connection, of }), reply).await
+    app.commit(&context, Change::new(app.now_ms()).edit(Edit::Reset { connection, of }), reply).await.map_err(connections::busy)
 }
 
 /// The streams with a position that the names mean.

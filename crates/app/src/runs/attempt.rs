@@ -17,6 +17,7 @@ use super::{
 use crate::{
     app::App,
     connections::{self, Kept, RetryPolicy},
+    connectors,
     desk::{Going, Why},
     run::{self, Consent, Held, Report, Watch},
 };
@@ -74,9 +75,15 @@ async fn carry_out(
 ) -> Result<Report> {
     let watch = held.watch();
     watch.log(Level::Info, "attempt", &[("attempt", json!(record.attempt)), ("of", json!(record.max_attempts))]);
+    let source = app.store.document_by_id(kept.from).await?;
     let (job, redactors) = connections::job(app, document, kept).await?;
     watch.clean_with(move |value| redactors.iter().fold(value, |value, redactor| redactor.value(value)));
     let mut prepared = run::prepare(&job, &app.context, &stop).await?;
+    if let Some(source) = source
+        && let Err(e) = connectors::found(app, &source, &prepared.discovered).await
+    {
+        tracing::warn!(connector = %source.id, error = %e, "the streams that a run found could not be kept");
+    }
     // What an earlier attempt completed is not read again.
     let done = done(record.stats.as_ref());
     prepared.plan.assignments.retain(|a| !done.contains(&a.selected.stream.name.to_string()));

@@ -129,7 +129,8 @@ async fn cancel(app: Arc<App>, context: CallContext, One { run }: One) -> Result
     if record.status.is_over() {
         return Err(Error::new(ErrorKind::Conflict, "the run is over already")
             .with("run", record.id)
-            .with("status", record.status.as_str()));
+            .with("status", record.status.as_str())
+            .fix("what is over cannot be cancelled; `linkspan connections runs list --status running` shows those that go"));
     }
     let going = app.desk.going(record.id);
     if record.status == RunStatus::Running && going.is_none() {

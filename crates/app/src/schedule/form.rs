@@ -140,7 +140,7 @@ impl Schedule {
             (None, Some(every)) => When::Every(interval(every)?),
             _ => return Err(invalid("a schedule needs `cron` or `every`, and not both").fix("write {\"cron\": \"0 2 * * *\"}")),
         };
-        let jitter = fields.jitter.as_deref().map(duration).transpose()?.unwrap_or_default();
+        let jitter = fields.jitter.as_deref().map(duration).transpose().map_err(|e| e.with("field", "jitter"))?.unwrap_or_default();
         let catch_up = if fields.catch_up { CatchUp::Once } else { CatchUp::Skip };
         Ok(Self { when, jitter, catch_up })
     }
@@ -189,7 +189,7 @@ fn zone(name: Option<&str>) -> Result<TimeZone> {
 }
 
 fn interval(text: &str) -> Result<Duration> {
-    let interval = duration(text)?;
+    let interval = duration(text).map_err(|e| e.with("field", "every"))?;
     if interval < Duration::from_secs(1) {
         return Err(invalid("an interval is at least one second").with("field", "every").fix("write `every 15m`"));
     }
@@ -197,7 +197,7 @@ fn interval(text: &str) -> Result<Duration> {
 }
 
 /// `15m`, `1h 30m`, `2 days`, `PT15M`, or a number of seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration> {
+pub fn duration(text: &str) -> Result<Duration> {
     const LONGEST: u64 = 366 * 24 * 3600;
     let seconds = text.trim().parse::<u32>().ok().map(|s| SignedDuration::from_secs(s.into()));
     let span = || text.trim().parse::<Span>().ok()?.to_duration(SpanRelativeTo::days_are_24_hours()).ok();
@@ -209,7 +209,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration> {
 }
 
 /// As `duration` reads it.
-pub(crate) fn spelled(duration: Duration) -> String {
+pub fn spelled(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     let parts = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"), (millis.into(), "ms")];
     let text: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();

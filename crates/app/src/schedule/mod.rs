@@ -8,7 +8,6 @@ mod ticker;
 mod timetable;
 
 pub use cron::Cron;
-pub use form::{CatchUp, Form, Schedule, When};
-pub(crate) use form::{duration, spelled};
+pub use form::{CatchUp, Form, Schedule, When, duration, spelled};
 pub use ticker::{OnTicks, Ticker};
 pub use timetable::{Entry, Tick, Timetable};

@@ -13,7 +13,7 @@ mod vault;
 pub use fernet::{Expiry, Key, Opened};
 pub use fields::{Kind, kind_of, secrets_of};
 pub use keyring::{Keyring, Turned};
-pub use redact::Redactor;
+pub use redact::{Drawn, Redactor};
 pub use reference::{Elsewhere, Reference, VaultServer};
 pub use rotate::{Progress, rotate};
 pub use vault::{Sealing, Values, Vault};

@@ -1,5 +1,7 @@
 //! Takes secrets out of texts by their value, in every spelling that systems repeat them in.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use aho_corasick::AhoCorasick;
 use linkspan_core::{Error, secrets_of_url, spellings};
 use serde_json::Value;
@@ -11,6 +13,41 @@ use super::{hidden, vault::Values};
 #[derive(Clone, Default)]
 pub struct Redactor {
     finder: Option<AhoCorasick>,
+    drawn: Drawn,
+}
+
+/// Credentials that a connector came by while it works. Clones are one.
+#[derive(Clone, Default)]
+pub struct Drawn(Arc<Mutex<Tokens>>);
+
+/// The newest ones; a run that draws more has done with the oldest.
+const MOST_DRAWN: usize = 64;
+/// Shorter ones stand in many a text by themselves.
+const SHORTEST_DRAWN: usize = 8;
+
+#[derive(Default)]
+struct Tokens {
+    known: Vec<Zeroizing<String>>,
+    finder: Option<Arc<AhoCorasick>>,
+}
+
+impl Drawn {
+    pub fn add(&self, credential: &str) {
+        let mut tokens = self.held();
+        if credential.len() < SHORTEST_DRAWN || tokens.known.iter().any(|known| known.as_str() == credential) {
+            return;
+        }
+        if tokens.known.len() == MOST_DRAWN {
+            tokens.known.remove(0);
+        }
+        tokens.known.push(Zeroizing::new(credential.to_owned()));
+        let needles: Vec<_> = tokens.known.iter().flat_map(|t| spellings(t)).map(Zeroizing::new).collect();
+        hidden::add(&needles);
+        tokens.finder = hidden::finder(needles.iter().map(|n| n.as_bytes())).map(Arc::new);
+    }
+    fn held(&self) -> MutexGuard<'_, Tokens> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Redactor {
@@ -19,13 +56,16 @@ impl Redactor {
         values.values().for_each(|v| collect(v, &mut texts));
         let needles: Vec<_> = texts.iter().flat_map(|t| spellings(t)).map(Zeroizing::new).collect();
         hidden::add(&needles);
-        Self { finder: hidden::finder(needles.iter().map(|n| n.as_bytes())) }
+        Self { finder: hidden::finder(needles.iter().map(|n| n.as_bytes())), drawn: Drawn::default() }
+    }
+    /// The same, which knows as well what is drawn from now on.
+    pub fn and(self, drawn: &Drawn) -> Self {
+        Self { drawn: drawn.clone(), ..self }
     }
     pub fn text(&self, text: &str) -> String {
-        match &self.finder {
-            Some(finder) => hidden::taken_out(finder, text).into_owned(),
-            None => text.to_owned(),
-        }
+        let drawn = self.drawn.held().finder.clone();
+        let found = [self.finder.as_ref(), drawn.as_deref()].into_iter().flatten();
+        found.fold(text.to_owned(), |text, finder| hidden::taken_out(finder, &text).into_owned())
     }
     pub fn value(&self, value: Value) -> Value {
         match value {
@@ -128,6 +168,19 @@ mod tests {
             assert!(redactor.text(&format!("x {text} y")).contains(MASK), "{text}");
         }
         assert_eq!(redactor.text("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn what_is_drawn_later_is_taken_out_from_then_on_by_every_clone() {
+        let (drawn, first) = (Drawn::default(), redactor(json!("password-1")));
+        let redactor = first.and(&drawn);
+        let clone = redactor.clone();
+        assert_eq!(clone.text("session-token-77 password-1"), format!("session-token-77 {MASK}"));
+        drawn.add("session-token-77");
+        drawn.add("short");
+        assert_eq!(clone.text("session-token-77 password-1 short"), format!("{MASK} {MASK} short"));
+        (0..MOST_DRAWN).for_each(|n| drawn.add(&format!("another-token-{n:04}")));
+        assert_eq!(redactor.text("session-token-77 another-token-0063"), format!("session-token-77 {MASK}"), "a bounded number is known");
     }
 
     #[test]

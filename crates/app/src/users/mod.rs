@@ -1,5 +1,6 @@
 //! People: an email, a password's hash, and a role per project.
 
+pub(crate) mod invited;
 mod operations;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,12 @@ pub fn email_of(text: &str) -> Result<String> {
             .fix("write it like ada@example.com"));
     }
     Ok(email)
+}
+
+/// By email alone.
+pub async fn named(store: &Store, email: &str) -> Result<Option<(Document, User)>> {
+    let found = store.document(KIND, "", email).await?.filter(|d| d.name.as_deref() == Some(email));
+    found.map(|document| document.read().map(|user| (document, user))).transpose()
 }
 
 /// By email or id.

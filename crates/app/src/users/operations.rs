@@ -7,7 +7,7 @@ use linkspan_store::{Change, Document, DocumentFilter, Edit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{KIND, User, email_of, find};
+use super::{KIND, User, email_of, find, invited};
 use crate::{
     app::App,
     caller::{Access, CallContext, Role, Scope},
@@ -138,7 +138,10 @@ async fn create(app: Arc<App>, context: CallContext, new: NewUser) -> Result<Rep
     let now = app.now_ms();
     let document = Document::new(KIND, "", Some(&email), encoded(&user)?, now);
     let reply = Reply::created(format!("/v1/users/{}", document.id), shown(&document, &user)).version(document.version);
-    app.commit(&context, Change::new(now).edit(Edit::insert(document)), reply).await
+    let reply = app.commit(&context, Change::new(now).edit(Edit::insert(document)), reply).await?;
+    // Projects may have given the email a role before; the version goes on with it.
+    invited::accepted(&app, &email).await?;
+    Ok(reply)
 }
 
 async fn show(app: Arc<App>, _: CallContext, one: OneUser) -> Result<Reply<UserShown>> {

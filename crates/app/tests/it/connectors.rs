@@ -158,6 +158,20 @@ async fn a_test_is_kept_and_makes_the_health() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_elsewhere_that_cannot_be_read_is_seen_in_the_health() {
+    let rig = Rig::real().await;
+    rig.local("connectors.create", vendor("v", "file://no-such-secret")).await;
+    assert_eq!(connectors::check_all(&rig.app, Duration::from_secs(3600)).await.unwrap(), 1);
+    let health = rig.local("connectors.health", json!({"connector": "v"})).await;
+    assert_eq!(
+        (&health["status"], &health["error"]["context"]["reference"]),
+        (&json!("unhealthy"), &json!("file://no-such-secret")),
+        "{health}"
+    );
+    assert!(health["error"]["suggested_fix"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_background_checks_whom_it_may_and_no_more_often_than_asked() {
     let rig = Rig::real().await;
     rig.local("connectors.create", vendor("good", "good-key-0123456789")).await;

@@ -51,7 +51,7 @@ async fn an_admin_of_a_project_sees_and_sets_its_members_only() {
     assert_eq!(roles_of(&rig, "bob@example.com").await, json!({"default": "editor"}));
     let gone = rig.refused(&ada, "members.remove", json!({"user": "bob@example.com"})).await;
     assert_eq!(gone.kind(), ErrorKind::NotFound);
-    assert_eq!(rig.refused(&ada, "members.set", json!({"user": "nobody@example.com", "role": "viewer"})).await.kind(), ErrorKind::NotFound);
+    assert_eq!(rig.refused(&ada, "members.set", json!({"user": "no-email", "role": "viewer"})).await.kind(), ErrorKind::NotFound);
     assert_eq!(
         rig.refused(&ada, "members.set", json!({"user": "bob@example.com", "role": "owner"})).await.kind(),
         ErrorKind::ConfigInvalid
@@ -70,6 +70,60 @@ async fn an_admin_of_a_project_sees_and_sets_its_members_only() {
     }
     let audit = rig.call(&ada, "audit.list", json!({})).await.unwrap().body.to_string();
     assert!(audit.contains("members.set") && audit.contains("members.remove"), "{audit}");
+}
+
+/// Whatever an admin of a project does with an email: answers, lists and trail are the same whether somebody has it or nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_there_is_a_user_is_told_to_no_project() {
+    let rig = hub().await;
+    let ada = as_(&rig, "ada@example.com").await;
+    let mut told = vec![];
+    for email in ["cyd@example.com", "nob@example.com"] {
+        let mut all = vec![];
+        let absent = rig.refused(&ada, "members.remove", json!({"user": email})).await;
+        all.push(absent.to_json());
+        let ids = rig.local("users.list", json!({})).await;
+        let id = ids["users"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|u| u["email"] == email)
+            .map_or("019ad000-0000-7000-8000-000000000000", |u| u["id"].as_str().unwrap());
+        all.push(rig.refused(&ada, "members.set", json!({"user": id, "role": "viewer"})).await.to_json());
+        for role in ["viewer", "editor"] {
+            let body = rig.call(&ada, "members.set", json!({"user": email, "role": role})).await.unwrap().body;
+            let listed = rig.call(&ada, "members.list", json!({"limit": 1})).await.unwrap().body;
+            let next = rig.call(&ada, "members.list", json!({"limit": 1, "cursor": listed["next_cursor"]})).await.unwrap().body;
+            let whole = rig.call(&ada, "members.list", json!({})).await.unwrap().body;
+            all.extend([body, listed, next, whole]);
+        }
+        all.push(rig.call(&ada, "members.remove", json!({"user": email})).await.unwrap().body);
+        let mut trail = rig.call(&ada, "audit.list", json!({"limit": 3})).await.unwrap().body;
+        trail["next_cursor"] = Value::Null;
+        trail["entries"].as_array_mut().unwrap().iter_mut().for_each(|line| line["at"] = Value::Null);
+        all.push(trail);
+        told.push(serde_json::to_string(&all).unwrap().replace(email, "EMAIL").replace(id, "ID"));
+    }
+    assert_eq!(told[0], told[1]);
+    let trail = rig.call(&ada, "audit.list", json!({"limit": 1000})).await.unwrap().body.to_string();
+    assert!(!trail.contains("users.create") && !trail.contains("auth.login"), "who there is belongs to no project: {trail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_waits_for_its_user_counts_from_the_user_on_and_goes_with_its_project() {
+    let rig = hub().await;
+    let ada = as_(&rig, "ada@example.com").await;
+    rig.call(&ada, "members.set", json!({"user": "New@example.com", "role": "operator"})).await.unwrap();
+    rig.call(&ada, "members.set", json!({"user": "late@example.com", "role": "viewer"})).await.unwrap();
+    rig.local("users.create", json!({"email": "new@example.com", "password": "correct horse", "roles": {"default": "viewer"}})).await;
+    assert_eq!(roles_of(&rig, "new@example.com").await, json!({"acme": "operator", "default": "viewer"}));
+    let listed = rig.call(&ada, "members.list", json!({})).await.unwrap().body;
+    let emails: Vec<_> = listed["members"].as_array().unwrap().iter().map(|m| m["email"].as_str().unwrap()).collect();
+    assert_eq!(emails, ["ada@example.com", "bob@example.com", "late@example.com", "new@example.com"]);
+    rig.local("projects.delete", json!({"project": "acme"})).await;
+    rig.local("projects.create", json!({"name": "acme"})).await;
+    rig.local("users.create", json!({"email": "late@example.com", "password": "correct horse", "roles": {}})).await;
+    assert_eq!(roles_of(&rig, "late@example.com").await, json!({}), "a project of the same name is another one");
 }
 
 /// Every role as the giver, every role as the gift, by keys of the project and of its limits.

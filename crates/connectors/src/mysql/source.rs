@@ -134,7 +134,7 @@ async fn check_databases(wire: &mut Wire, wanted: &[String]) -> Result<()> {
     let rows = wire.query("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA", "listing the databases").await?;
     let there: Vec<&str> = rows.iter().filter_map(|r| r[0].as_deref()).collect();
     let Some(missing) = wanted.iter().find(|w| !there.contains(&w.as_str())) else { return Ok(()) };
-    let fix = suggest::did_you_mean(missing, there).unwrap_or_else(|| "check `databases` in the config".to_owned());
+    let fix = suggest::did_you_mean(missing, there).unwrap_or_else(|| "check `output_schemas`, or `databases` in the config".to_owned());
     Err(Error::new(ErrorKind::NotFound, "there is no such database that the login may see").with("database", missing).fix(fix))
 }
 

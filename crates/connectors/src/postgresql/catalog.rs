@@ -224,9 +224,9 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relki
         FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE t.isleaf) leaves ON c.relkind = 'p' \
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
-/// Partitions count with their parent; Linkspan's own tables are nobody's data.
+/// Partitions count with their parent; Linkspan's own tables, those that a replace fills among them, are nobody's data.
 const READABLE: &str = "NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-    AND n.nspname !~ '^_linkspan' AND c.relname !~ '^_linkspan' AND has_schema_privilege(n.oid, 'USAGE') \
+    AND n.nspname !~ '^_linkspan' AND c.relname !~ '^_linkspan' AND c.relname !~ '^_ls_[0-9a-f]{8}_[0-9]+_[0-9a-f]{16}$' AND has_schema_privilege(n.oid, 'USAGE') \
     AND (has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'))";
 
 /// SQL that counts what `load` would show in all schemas.

@@ -121,7 +121,7 @@ async fn check_schemas(client: &impl GenericClient, wanted: &[String]) -> Result
     let there: Vec<String> = rows.iter().map(|r| r.get(0)).collect();
     let Some(missing) = wanted.iter().find(|w| !there.contains(w)) else { return Ok(()) };
     let fix = suggest::did_you_mean(missing, there.iter().map(String::as_str));
-    let fix = fix.unwrap_or_else(|| "check `schemas` in the config".to_owned());
+    let fix = fix.unwrap_or_else(|| "check `output_schemas`, or `schemas` in the config".to_owned());
     Err(Error::new(ErrorKind::NotFound, "there is no such schema").with("schema", missing).fix(fix))
 }
 

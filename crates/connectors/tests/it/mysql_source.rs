@@ -1,10 +1,13 @@
 //! MySQL and MariaDB as sources, against real servers.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use linkspan_connectors::mysql::{mariadb, mysql};
-use linkspan_core::{ConnectorType, Context, Position, ReadMode, Repeats, Selected, Source, Stream, StreamName};
+use linkspan_core::{
+    ConnectorType, Context, MemoryBudget, Output, Position, ReadMode, Repeats, Selected, Source, Stop, Stream, StreamName,
+};
 use linkspan_testkit::{
     BadConfig, Case, StandardRow,
     drive::read,
@@ -155,5 +158,36 @@ async fn a_query_is_a_stream() {
         let name = selected.stream.name.clone();
         let rows = read(&source, vec![selected], Position::new()).await.unwrap().table(&name);
         assert_eq!(rows.rows, [[Some("1".to_owned()), Some("1.5".to_owned())].to_vec(), [Some("2".into()), Some("3.0".into())].to_vec()]);
+    }
+}
+
+/// A read that is dropped while the server works on without sending anything ends on the server, as long as the source lives: nobody
+/// waits for the end of a statement that nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_read_is_cancelled_on_the_server() {
+    for (family, database) in databases().await {
+        let digits = (0..10).map(|n| format!("({n})")).collect::<Vec<_>>().join(", ");
+        let cross = "SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 10000 * e.n FROM d a, d b, d c, d, d e";
+        database
+            .execute(&format!(
+                "CREATE TABLE d (n int);\nINSERT INTO d VALUES {digits};\nCREATE TABLE big (id int PRIMARY KEY);\nINSERT INTO big {cross}"
+            ))
+            .await;
+        let source = open(family, &database, json!({"query": "SELECT id, IF(id >= 90000, SLEEP(60), 0) AS wait FROM big ORDER BY id"}));
+        let selected = full(&source, "query").await;
+        let lane = source.clone().lanes(vec![selected], Position::new()).next().await.unwrap().unwrap();
+        let (mut out, mut inbox) = Output::channel(MemoryBudget::new(64 << 20), 1);
+        let reading = tokio::spawn(async move { lane.read(&mut out, &Stop::never()).await });
+        inbox.recv().await.unwrap();
+        let sql = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = '{}' AND COMMAND <> 'Sleep'", database.name);
+        let working = async || -> usize { database.query_as_admin(&sql).await.rows[0][0].as_ref().unwrap().parse().unwrap() };
+        assert!(working().await > 0, "{family:?}: nothing is being read");
+        reading.abort();
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while working().await > 0 {
+            assert!(std::time::Instant::now() < until, "{family:?} still works for a read that was dropped");
+            tokio::task::yield_now().await;
+        }
+        drop(source);
     }
 }

@@ -309,6 +309,20 @@ async fn quoted_and_mixed_case_names_stay_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_replace_left_half_filled_is_no_stream_and_a_table_of_the_users_own_is() {
+    let Some(database) = TestDatabase::create().await else { return };
+    let staging = "_ls_0a1b2c3d_17_00112233445566ff";
+    database
+        .execute(&format!("CREATE TABLE {staging} (id bigint); CREATE TABLE _ls_mine (id bigint); CREATE TABLE orders (id bigint)"))
+        .await;
+    let connector = postgresql::connector_type().open(json!({"url": database.url}), Context::real()).unwrap();
+    let streams = connector.source().unwrap().discover().await.unwrap();
+    let names: Vec<String> = streams.iter().map(|s| s.name.to_string()).collect();
+    assert_eq!(names, ["public._ls_mine", "public.orders"]);
+    assert_eq!(connector.check().await.unwrap().streams, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_or_forbidden_is_said_with_a_fix() {
     let Some(database) = TestDatabase::create().await else { return };
     database.execute("CREATE TABLE orders (id bigint)").await;

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use linkspan_app::schedule::Form;
+use linkspan_app::{connections::Retries, schedule::Form};
 use linkspan_core::{Error, ErrorKind, ReadMode, Result, Swap, WriteMode, file_error, suggest};
 use linkspan_engine::{gate::Policies, plan::Choice};
 use schemars::JsonSchema;
@@ -48,6 +48,21 @@ pub struct ConnectorEntry {
     pub url: Option<String>,
     /// For people.
     pub description: Option<String>,
+    /// The schemas that may be discovered and read; left out: those that the login owns.
+    pub output_schemas: Option<Vec<String>>,
+    /// For the hub: false keeps everybody from using it.
+    pub enabled: Option<bool>,
+    /// For the hub: what `connectors pull` runs. `:last_pull` in it is bound to the start of the last successful pull.
+    pub query: Option<String>,
+    /// For the hub: a pull writes to `<vertical>_<entity_type>`.
+    pub vertical: Option<String>,
+    /// For the hub: what the rows of the query are.
+    pub entity_type: Option<String>,
+    /// For the hub: the column of the query that names an entity.
+    pub name_column: Option<String>,
+    /// For the hub: rows per batch of a pull.
+    #[schemars(range(min = 1))]
+    pub batch_size: Option<u32>,
 }
 
 /// What moves from where to where, and how.
@@ -83,6 +98,14 @@ pub struct ConnectionEntry {
     /// When it runs by itself, once `linkspan apply` brought it into a hub: a cron expression, `every 15m`, or an object with time zone,
     /// jitter and catch_up. `linkspan sync` runs it at once.
     pub schedule: Option<Form>,
+    /// For the hub: false keeps its schedule from starting it.
+    pub enabled: Option<bool>,
+    /// For people.
+    pub description: Option<String>,
+    /// For the hub: how a run is tried again after an error that may pass.
+    pub retry: Option<Retries>,
+    /// For the hub: how long one attempt may take, such as `2h`.
+    pub timeout: Option<String>,
     /// How many lanes move at once.
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: Option<u16>,
@@ -105,7 +128,13 @@ pub struct Project {
 }
 
 /// What a connector entry says, with its variables in place.
-pub enum Declared {
+pub struct Declared {
+    /// Its fields but for the config.
+    pub entry: ConnectorEntry,
+    pub form: DeclaredForm,
+}
+
+pub enum DeclaredForm {
     Url { url: String, place: String },
     Typed { type_name: String, config: Box<dyn Fn(&Value) -> Value>, place: String, type_place: String },
 }
@@ -169,19 +198,22 @@ impl Project {
 
     /// A connector by name, with its variables in place; `None` when the file has none of that name.
     pub fn connector(&self, name: &str) -> Result<Option<Declared>> {
-        let (Some(entry), Some(node)) = (self.content.connectors.get(name), self.root.get("connectors").and_then(|c| c.get(name))) else {
-            return Ok(None);
-        };
+        let Some(node) = self.root.get("connectors").and_then(|c| c.get(name)) else { return Ok(None) };
         let mut node = node.clone();
         env::substitute(&mut node, &self.file, &self.lookup)?;
-        if node.get("url").is_some() {
-            let filled: ConnectorEntry = decode::decode(&node, &self.file)?;
-            return Ok(filled.url.map(|url| Declared::Url { url, place: node.place_of(&["url"]).at(&self.file) }));
-        }
-        let type_name = entry.type_name.clone().unwrap_or_default();
-        let (place, type_place) = (node.place_of(&["config"]).at(&self.file), node.place_of(&["type"]).at(&self.file));
-        let config = move |schema: &Value| node.get("config").map_or_else(|| Value::Object(serde_json::Map::new()), |c| c.to_json(schema));
-        Ok(Some(Declared::Typed { type_name, config: Box::new(config), place, type_place }))
+        let entry: ConnectorEntry = decode::decode(&node, &self.file)?;
+        let at = |field: &str| node.place_of(&[field]).at(&self.file);
+        let form = match (&entry.url, &entry.type_name) {
+            (Some(url), _) => DeclaredForm::Url { url: url.clone(), place: at("url") },
+            (None, name) => {
+                let (type_name, place, type_place) = (name.clone().unwrap_or_default(), at("config"), at("type"));
+                let config = node.get("config").cloned();
+                let config =
+                    move |schema: &Value| config.as_ref().map_or_else(|| Value::Object(serde_json::Map::new()), |c| c.to_json(schema));
+                DeclaredForm::Typed { type_name, config: Box::new(config), place, type_place }
+            }
+        };
+        Ok(Some(Declared { entry, form }))
     }
 
     /// Where the fields of a connector's config stand, for errors that name one.
@@ -224,7 +256,7 @@ connections:
         let names: Vec<String> = p.connections(&[]).unwrap().into_iter().map(|(n, _)| n).collect();
         assert_eq!(names, ["b", "a"]);
         assert_eq!(p.connections(&["bb".into()]).err().unwrap().suggested_fix(), Some("did you mean \"b\"?"));
-        let Some(Declared::Typed { config, .. }) = p.connector("lake").unwrap() else { panic!("typed") };
+        let Some(Declared { form: DeclaredForm::Typed { config, .. }, .. }) = p.connector("lake").unwrap() else { panic!("typed") };
         let schema = json!({"properties": {"port": {"type": "integer"}}});
         assert_eq!(config(&schema), json!({"path": "./out", "port": 5432}));
         let e = p.connector("shop").err().unwrap();
@@ -240,6 +272,8 @@ connections:
             ("connections:\n  a:\n    from: x\n    to: y\n    strems: [a]", "did you mean \"streams\"?", "p.yaml:5:5"),
             ("connections:\n  a: {from: x, to: y, mode: incrmental}", "did you mean \"incremental\"?", "p.yaml:2:29"),
             ("connections:\n  a: {from: x, to: y, concurrency: many}", "give", "p.yaml:2:36"),
+            ("connections:\n  a: {from: x, to: y, retry: {atempts: 2}}", "did you mean \"attempts\"?", "p.yaml:2:31"),
+            ("connectors:\n  a: {type: csv, output_schema: [x]}", "did you mean \"output_schemas\"?", "p.yaml:2:18"),
         ] {
             let e = project(yaml).err().unwrap_or_else(|| panic!("{yaml} is wrong"));
             assert!(e.suggested_fix().unwrap_or_default().contains(says), "{e:?}");

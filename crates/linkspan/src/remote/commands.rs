@@ -112,12 +112,18 @@ fn leaf(word: &'static str, operation: &Operation, cli: Cli) -> Command {
     for (i, name) in cli.positional.iter().enumerate() {
         if let Some(field) = fields.iter().find(|f| f.name == *name) {
             let value_name = field.name.to_uppercase();
-            let arg = Arg::new(field.id()).value_name(value_name).required(field.required).index(i + 1).help(field.doc.clone());
+            let must = field.required && field.kind != Kind::Secret;
+            let arg = Arg::new(field.id()).value_name(value_name).required(must).index(i + 1).help(field.doc.clone());
             command = command.arg(arg);
         }
     }
     for field in fields.iter().filter(|f| !cli.positional.contains(&f.name.as_str())) {
         command = command.arg(option(field));
+        if field.kind == Kind::Secret {
+            let help = format!("Take the {} from the first line of stdin", field.name);
+            let flag = Arg::new(field.stdin_flag()).long(field.stdin_flag()).action(ArgAction::SetTrue).conflicts_with(field.id());
+            command = command.arg(flag.help(help));
+        }
     }
     let has_body = operation.method != http::Method::GET && operation.method != http::Method::DELETE;
     let has_whole = has_body && (fields.len() > cli.positional.len() || operation.input()["additionalProperties"] == true);
@@ -145,7 +151,7 @@ fn option(field: &Field) -> Arg {
 }
 
 /// The operation that these words mean, with its input; nothing when they mean a verb written by hand.
-pub fn asked(matches: &ArgMatches, operations: Vec<Operation>, stdin: &dyn Fn() -> Result<String>) -> Option<(Result<Call>, ArgMatches)> {
+pub fn asked(matches: &ArgMatches, operations: Vec<Operation>, person: &Person<'_>) -> Option<(Result<Call>, ArgMatches)> {
     let (mut words, mut below) = (vec![], matches);
     while let Some((word, inner)) = below.subcommand() {
         words.push(word);
@@ -155,7 +161,7 @@ pub fn asked(matches: &ArgMatches, operations: Vec<Operation>, stdin: &dyn Fn() 
     let operation = operations.into_iter().find(|o| o.cli.is_some_and(|c| c.words == words))?;
     let input = match below.try_get_one::<String>(TARGET) {
         Ok(Some(target)) => by_hand(&operation, target, below)?,
-        _ => input(&operation, below, stdin),
+        _ => input(&operation, below, person),
     };
     Some((input.map(|input| Call { operation, input }), below.clone()))
 }
@@ -168,18 +174,49 @@ fn by_hand(operation: &Operation, target: &str, given: &ArgMatches) -> Option<Re
     (is_name && !in_project_file).then(|| Ok(serde_json::json!({ field: target })))
 }
 
-fn input(operation: &Operation, given: &ArgMatches, stdin: &dyn Fn() -> Result<String>) -> Result<Value> {
+/// Who gives what no command line should hold.
+pub struct Person<'a> {
+    /// The first line of stdin.
+    pub line: &'a dyn Fn() -> Result<String>,
+    /// What is typed unseen after a prompt; nothing where nobody can be asked.
+    pub unseen: &'a dyn Fn(&str) -> Result<Option<String>>,
+}
+
+fn input(operation: &Operation, given: &ArgMatches, person: &Person<'_>) -> Result<Value> {
+    let read = |text: &str| read(text, person.line);
     let mut input = match given.try_get_one::<String>(INPUT) {
-        Ok(Some(text)) => whole(&read(text, stdin)?)?,
+        Ok(Some(text)) => whole(&read(text)?)?,
         _ => Map::new(),
     };
     for field in Field::of(operation) {
-        let Ok(Some(values)) = given.try_get_many::<String>(&field.id()) else { continue };
-        let values: Vec<&str> = values.map(String::as_str).collect();
-        let read = |text: &str| read(text, stdin);
-        input.insert(field.name.clone(), field.value(&values, &read)?);
+        if given.try_get_one::<bool>(&field.stdin_flag()).ok().flatten() == Some(&true) {
+            input.insert(field.name.clone(), (person.line)()?.into());
+        } else if let Ok(Some(values)) = given.try_get_many::<String>(&field.id()) {
+            let values: Vec<&str> = values.map(String::as_str).collect();
+            input.insert(field.name.clone(), field.value(&values, &read)?);
+        } else if field.kind == Kind::Secret && field.required && !input.contains_key(&field.name) {
+            input.insert(field.name.clone(), typed(&field, &input, person)?.into());
+        }
     }
     Ok(Value::Object(input))
+}
+
+/// A secret that is needed and was not given. One that is new is typed twice.
+fn typed(field: &Field, so_far: &Map<String, Value>, person: &Person<'_>) -> Result<String> {
+    let name = if field.name == "password" { "password".to_owned() } else { format!("{} password", field.name) };
+    let whose = so_far.get("email").and_then(Value::as_str).map(|email| format!(" of {email}")).unwrap_or_default();
+    let ask = |prompt: &str| {
+        (person.unseen)(prompt)?.ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, format!("the {name} is not given, and there is no terminal to ask at"))
+                .with("field", &field.name)
+                .fix(format!("add --{}, or --{} @FILE", field.stdin_flag(), field.long()))
+        })
+    };
+    let first = ask(&format!("{name}{whose}: "))?;
+    if field.name == "new" && ask(&format!("{name} once more: "))? != first {
+        return Err(Error::new(ErrorKind::ConfigInvalid, "the two passwords differ").with("field", &field.name).fix("type it again"));
+    }
+    Ok(first)
 }
 
 fn whole(text: &str) -> Result<Map<String, Value>> {
@@ -212,7 +249,8 @@ mod tests {
         let operations = linkspan_server::operations();
         let command = with_operations(crate::cli::Cli::command(), &operations);
         let matches = command.try_get_matches_from(args).map_err(|e| Error::new(ErrorKind::ConfigInvalid, e.to_string()))?;
-        asked(&matches, operations, &|| Ok("from stdin".into())).expect("an operation").0
+        let person = Person { line: &|| Ok("from stdin".into()), unseen: &|prompt| Ok(Some(format!("typed at {prompt}"))) };
+        asked(&matches, operations, &person).expect("an operation").0
     }
 
     #[test]
@@ -240,6 +278,18 @@ mod tests {
         assert_eq!(made.input, want);
         let login = call(&["linkspan", "auth", "login", "ada@example.com", "--password", "-"]).unwrap();
         assert_eq!(login.input, serde_json::json!({"email": "ada@example.com", "password": "from stdin"}));
+        let login = call(&["linkspan", "auth", "login", "ada@example.com", "--password-stdin"]).unwrap();
+        assert_eq!(login.input, serde_json::json!({"email": "ada@example.com", "password": "from stdin"}));
+        assert!(call(&["linkspan", "auth", "login", "a@b.c", "--password", "x", "--password-stdin"]).is_err(), "one of the two");
+    }
+
+    #[test]
+    fn a_secret_that_is_needed_and_not_given_is_asked_for() {
+        let login = call(&["linkspan", "auth", "login", "ada@example.com"]).unwrap();
+        assert_eq!(login.input["password"], "typed at password of ada@example.com: ");
+        let made = call(&["linkspan", "auth", "create-user", "ada@example.com"]).unwrap();
+        assert_eq!(made.input, serde_json::json!({"email": "ada@example.com"}), "what is not needed is not asked for");
+        assert!(call(&["linkspan", "auth", "password", "--current", "x"]).is_err(), "a new one is typed twice, and alike");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub struct Field {
     pub name: String,
     pub doc: String,
-    /// A missing secret is asked for in another way.
+    /// A missing secret is no mistake of the command line: it is asked for.
     pub required: bool,
     pub kind: Kind,
 }
@@ -43,13 +43,17 @@ impl Field {
         let one = |(name, field): (String, Value)| {
             let kind = kind(&schema, &field);
             let doc = field["description"].as_str().unwrap_or_default().replace('\n', " ");
-            Self { required: required.contains(&name.as_str()) && kind != Kind::Secret, doc, kind, name }
+            Self { required: required.contains(&name.as_str()), doc, kind, name }
         };
         fields.into_iter().map(one).collect()
     }
     /// Unlike any of our own options.
     pub fn id(&self) -> String {
         format!("in.{}", self.name)
+    }
+    /// The flag that takes a secret from stdin.
+    pub fn stdin_flag(&self) -> String {
+        format!("{}-stdin", self.long())
     }
     pub fn long(&self) -> String {
         let long = self.name.replace('_', "-");

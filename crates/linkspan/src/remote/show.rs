@@ -22,6 +22,8 @@ const UNSHOWN: &[&str] = &[
     "ended_at",
     "estimated_bytes",
     "direction",
+    "swap",
+    "event_count",
 ];
 /// What says again what stands beside it.
 const SAID_ALREADY: &[(&str, &str)] = &[("kind", "type"), ("created_at_ms", "created_at"), ("connection_id", "connection")];

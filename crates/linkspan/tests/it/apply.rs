@@ -120,3 +120,57 @@ fn the_limits_of_a_connection_s_runs_are_kept_and_can_be_changed() {
     }
     assert_eq!((&shown()["concurrency"], &shown()["memory"]), (&4.into(), &16.into()));
 }
+
+/// Every field that the API has and that is no secret: made, found unchanged, changed, and left alone where the file is silent.
+#[test]
+fn what_is_for_the_hub_alone_is_applied_and_planned_too() {
+    let place = Place::new();
+    let file = |connector: &str, connection: &str| {
+        format!(
+            "connectors:\n  gen: {{type: faker, config: {{customers: 5}}, output_schemas: [shop, other]}}\n  \
+             pg: {{type: postgresql, config: {{host: db, database: d, username: u}}{connector}}}\n  shop: {{url: 'sqlite:./shop.db'}}\n\
+             connections:\n  flow: {{from: gen, to: shop, streams: [customers]{connection}}}\n"
+        )
+    };
+    let apply = |connector: &str, connection: &str| {
+        place.write("p.yaml", file(connector, connection));
+        place.run(&["apply", "-f", "p.yaml", "--output", "json"]).succeeds().json()
+    };
+    let shown = |kind: &str, name: &str| place.run(&[kind, "show", name, "--output", "json"]).succeeds().json();
+    let changes = |plan: &serde_json::Value| -> Vec<String> {
+        let steps = plan["plan"].as_array().unwrap().iter().filter(|s| s["action"] == "update");
+        steps.map(|s| format!("{}: {}", s["name"].as_str().unwrap(), s["changes"])).collect()
+    };
+    let pull = ", enabled: false, query: 'SELECT 1 WHERE now() > :last_pull', vertical: v, entity_type: e, name_column: n, batch_size: 7";
+    let policy = ", enabled: false, description: d, retry: {attempts: 5, backoff: 60s}, timeout: 120m";
+    assert_eq!(apply(pull, policy)["created"], 4);
+    assert_eq!(apply(pull, policy)["unchanged"], 4);
+    let (pg, flow) = (shown("connectors", "pg"), shown("connections", "flow"));
+    assert_eq!(
+        (&pg["enabled"], &pg["vertical"], &pg["entity_type"], &pg["name_column"], &pg["batch_size"]),
+        (&false.into(), &"v".into(), &"e".into(), &"n".into(), &7.into())
+    );
+    assert_eq!(pg["query"], "SELECT 1 WHERE now() > :last_pull");
+    assert_eq!(shown("connectors", "gen")["output_schemas"], serde_json::json!(["shop", "other"]));
+    assert_eq!((&flow["enabled"], &flow["timeout"], &flow["description"]), (&false.into(), &"2h".into(), &"d".into()));
+    assert_eq!(flow["retry"], serde_json::json!({"attempts": 5, "backoff": "1m", "max_backoff": "10m"}));
+
+    let planned = apply(&pull.replace("batch_size: 7", "batch_size: 8"), &policy.replace("attempts: 5", "attempts: 6"));
+    assert_eq!(changes(&planned), ["pg: [\"batch_size\"]", "flow: [\"retry\"]"]);
+    let silent = apply("", "");
+    assert_eq!(silent["unchanged"], 4, "what the file does not say stays: {silent}");
+    assert_eq!((&shown("connectors", "pg")["batch_size"], &shown("connections", "flow")["retry"]["attempts"]), (&8.into(), &6.into()));
+
+    for (wrong, place_) in
+        [(", timeout: soon", "p.yaml:6:"), (", retry: {attempts: 0}", "p.yaml:6:"), (", schedule: '61 * * * *'", "p.yaml:6:")]
+    {
+        place.write("p.yaml", file("", wrong));
+        place.run(&["apply", "-f", "p.yaml", "--dry-run"]).refuses(2, &[place_]);
+    }
+    // A person's own run heeds what limits a connector, and keeps its position where only that is said.
+    place.write(
+        "q.yaml",
+        "connectors:\n  gen: {type: faker, config: {customers: 5}, enabled: false}\nconnections:\n  a: {from: gen, to: 'sqlite:./x.db'}\n",
+    );
+    place.run(&["sync", "-f", "q.yaml"]).refuses(6, &["disabled", "q.yaml:2:"]);
+}

@@ -1,5 +1,10 @@
 //! The command line as a client: of a server over the wire, and of a data dir without one.
 
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+};
+
 use linkspan_testkit::process::Signal;
 
 use crate::{
@@ -67,6 +72,53 @@ fn a_secret_may_come_from_stdin_and_a_missing_server_is_named() {
     hub.process.wait(std::time::Duration::from_secs(20));
     let gone = place.run(&["auth", "whoami", "--server", &server, "--api-key", "x"]);
     assert!(gone.code == 5 && gone.err.contains("--server"), "{gone:?}");
+}
+
+/// On a terminal of its own, made by `script`: the prompt is seen, what is typed is not.
+#[test]
+fn a_password_is_typed_unseen_or_comes_from_stdin() {
+    let (there, here) = (Place::new(), Place::new());
+    let hub = Hub::start(&there);
+    let server = format!("http://{}", hub.address);
+    there.shell("echo correct-horse-9 | linkspan auth create-user ada@example.com --password-stdin").succeeds();
+    let by_pipe = here.shell(&format!("echo correct-horse-9 | linkspan auth login ada@example.com --password-stdin --server {server}"));
+    assert!(by_pipe.code == 0 && by_pipe.out.contains("signed in to"), "{by_pipe:?}");
+    // Nobody can be asked here.
+    here.run(&["auth", "login", "ada@example.com", "--server", &server]).refuses(2, &["no terminal", "--password-stdin"]);
+
+    let line = format!("{} auth login ada@example.com --server {server}", env!("CARGO_BIN_EXE_linkspan"));
+    let mut script = std::process::Command::new("script");
+    for (name, value) in here.command(&[]).get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = script.spawn() else { return };
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let seen = read_until(&mut screen, "password of ada@example.com: ");
+    // What is typed before the echo is off is thrown away by the terminal: it is typed until it counts.
+    let typing = std::thread::spawn(move || {
+        while keyboard.write_all(b"correct-horse-9\n").is_ok() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        child.wait().unwrap()
+    });
+    let rest = read_until(&mut screen, "signed in to");
+    drop(screen);
+    typing.join().unwrap();
+    assert!(!format!("{seen}{rest}").contains("correct-horse"), "{seen}{rest}");
+}
+
+fn read_until(screen: &mut impl Read, word: &str) -> String {
+    let (mut seen, mut piece) = (String::new(), [0; 256]);
+    while !seen.contains(word) {
+        let read = screen.read(&mut piece).unwrap();
+        assert!(read > 0, "`{word}` is not said: {seen}");
+        seen += &String::from_utf8_lossy(&piece[..read]);
+    }
+    seen
 }
 
 #[test]

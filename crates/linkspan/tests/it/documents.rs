@@ -8,3 +8,5 @@ mod qanatix;
 mod reactor;
 mod sapix;
 mod stage;
+
+pub use self::stage::Stage;

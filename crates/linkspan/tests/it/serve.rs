@@ -95,6 +95,9 @@ fn a_taken_port_and_a_strange_address_are_named() {
     let port = taken.local_addr().unwrap().port().to_string();
     let said = place.run(&["serve", "--port", &port]);
     assert!(said.code == 6 && said.err.contains("--port"), "{said:?}");
+    let other = Place::new();
+    other.run(&["serve", "--database-url", "postgres://u:p@db/hub"]).refuses(2, &["data dir"]);
+    assert!(!other.path("data").exists());
     let said = place.run(&["serve", "--bind", "everywhere"]);
     assert!(said.code == 2 && said.err.contains("127.0.0.1"), "{said:?}");
     let said = crate::program::said(place.command(&["serve", "--port", "0"]).env("LINKSPAN_EGRESS_ALLOW", "10.0.0.0/99"));

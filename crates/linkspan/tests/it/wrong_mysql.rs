@@ -190,7 +190,7 @@ fn a_wrong_url_is_refused_before_anything_is_called() {
 fn wrong_fields_are_refused_with_their_place_in_the_file() {
     let project = "connectors:\n  shop:\n    type: mysql\n    config:\n      host: 127.0.0.1\n      user: u\n      password: canary-wr0ng\n      database: d\n      EXTRA\n  there:\n    type: sqlite\n    config: {path: ./out.db}\nconnections:\n  c:\n    from: shop\n    to: there\n    streams: [d.t]\n";
     for (extra, words) in [
-        ("port: many", &["field: port", "u16", "p.yaml:9:7"][..]),
+        ("port: many", &["field: port", "a whole number from 0 to 65535", "p.yaml:9:7"][..]),
         ("port: 99999", &["field: port"]),
         ("hots: x", &["hots", "host"]),
         ("slices: -1", &["field: slices"]),

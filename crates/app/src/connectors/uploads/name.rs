@@ -4,6 +4,8 @@ use linkspan_core::{Error, ErrorKind, Result};
 
 /// In bytes: file systems hold 255, and something is put before it in the store.
 const LONGEST: usize = 200;
+/// Workbooks that are no .xlsx.
+const OTHER_BOOKS: [&str; 4] = [".xls", ".xlsb", ".xlsm", ".ods"];
 /// Some systems take these for devices, whatever follows the first dot.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
@@ -15,6 +17,12 @@ pub(super) fn checked<'a>(name: &'a str, endings: &[&str]) -> Result<&'a str> {
             .fix("give the file a plain name, such as orders-2026.csv"));
     }
     let lower = name.to_lowercase();
+    if OTHER_BOOKS.iter().any(|ending| lower.ends_with(ending)) && !endings.iter().any(|ending| lower.ends_with(ending)) {
+        // How large they are laid out cannot be told before they are.
+        return Err(Error::new(ErrorKind::ConfigInvalid, "workbooks of this kind are not taken as uploads")
+            .with("name", name)
+            .fix("save it as .xlsx, or its sheets as .csv, and send that"));
+    }
     if !endings.iter().any(|ending| lower.len() > ending.len() && lower.ends_with(ending)) {
         return Err(Error::new(ErrorKind::ConfigInvalid, "the file's ending does not say what it is")
             .with("name", name)
@@ -108,6 +116,10 @@ mod tests {
         ];
         for name in names {
             assert_eq!(checked(name, &[".csv"]).expect_err(name).kind(), ErrorKind::ConfigInvalid);
+        }
+        for name in ["old.xls", "Free.ODS", "macros.xlsm"] {
+            let e = checked(name, &[".csv", ".xlsx"]).expect_err(name);
+            assert!(e.suggested_fix().is_some_and(|fix| fix.contains("save it as .xlsx")), "{e:?}");
         }
     }
 }

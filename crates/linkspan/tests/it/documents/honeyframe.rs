@@ -88,8 +88,9 @@ async fn honeyframe_s_document_runs_as_printed() {
     assert_eq!(stage.call("GET", &one, "").status, 404);
     let made = stage.curl(bootstrap, &config);
     assert_eq!(made.status, 201, "{made:?}");
-    bootstrapped(&stage, &database).await;
-    deleted(&stage, made.json()["id"].as_str().unwrap());
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    bootstrapped(&stage, &database, &id).await;
+    deleted(&stage, &id);
     database.clear().await;
 }
 
@@ -105,12 +106,27 @@ fn catalog(print: &Print, stage: &Stage) {
 }
 
 /// Three things were made at once: a connector, its connection, and the schedule. They do what they are for.
-async fn bootstrapped(stage: &Stage, database: &Named) {
+async fn bootstrapped(stage: &Stage, database: &Named, id: &str) {
     assert_eq!(stage.get("/api/connectors")["connectors"].as_array().unwrap().len(), 1);
     let connections = stage.get("/v1/connections");
     let [connection] = connections["connections"].as_array().unwrap().as_slice() else { panic!("{connections}") };
     assert_eq!((&connection["schedule"]["cron"], &connection["mode"]), (&json!("0 2 * * *"), &json!("incremental")), "{connection}");
     assert!(connection["next_run_at"].as_str().is_some_and(|at| at.contains("T02:00:00")), "{connection}");
+    // `PATCH ... Update name, description, config, or schedule`: of the connection that was made with it, and back.
+    let patch = |body: Value| {
+        let said = stage.call("PATCH", &format!("/api/connectors/{id}"), &body.to_string());
+        assert_eq!(said.status, 200, "{said:?}");
+        stage.get("/v1/connections/Production%20Postgres")
+    };
+    let later = patch(json!({"schedule_cron": "30 4 * * 1-5", "schedule_mode": "full"}));
+    assert_eq!((&later["schedule"]["cron"], &later["mode"]), (&json!("30 4 * * 1-5"), &json!("full")), "{later}");
+    assert!(later["next_run_at"].as_str().is_some_and(|at| at.contains("T04:30:00")), "{later}");
+    let refused = stage.call("PATCH", &format!("/api/connectors/{id}"), r#"{"schedule_cron": "0 25 * * *"}"#);
+    assert_eq!((refused.status, &refused.json()["error"]["kind"]), (400, &json!("config_invalid")), "{refused:?}");
+    let unscheduled = patch(json!({"schedule_cron": null}));
+    assert_eq!((&unscheduled["schedule"], unscheduled.get("next_run_at")), (&Value::Null, None), "{unscheduled}");
+    let back = patch(json!({"schedule_cron": "0 2 * * *", "schedule_mode": "incremental"}));
+    assert_eq!((&back["schedule"], &back["mode"]), (&connection["schedule"], &json!("incremental")), "{back}");
 
     let first = stage.run("Production%20Postgres");
     assert_eq!((&first["status"], &first["rows_written"]), (&json!("completed"), &json!(47)), "{first}");
