@@ -34,6 +34,7 @@ mod repair;
 mod schemathesis;
 mod secrets;
 mod serve;
+mod singer;
 mod ssrf;
 mod stops;
 mod tokens;
