@@ -7,10 +7,11 @@ SUITE: specs, validate, benchmark, smoke, cdk, singer (all of them when none is 
 
   specs      the CDK's lint of every source's spec
   validate   PyAirbyte's `pyab validate`: sources, a manifest, destinations
-  benchmark  PyAirbyte's `pyab benchmark` of a source and of a manifest (a small local API)
+  benchmark  PyAirbyte's `pyab benchmark` of sources, of a manifest (a small local API) and of destinations, with a stand-in for the container that
+             it starts at the other end; `pyab sync` from a source of ours into a destination of ours
   smoke      PyAirbyte's `pyab destination-smoke-test`, every scenario, into PostgreSQL (read back by PyAirbyte) and Parquet (read back with
              pyarrow, since PyAirbyte has no reader for it)
-  cdk        the CDK's standard tests of sources (`SourceTestSuiteBase`); those that need a container are skipped by the CDK
+  cdk        the CDK's standard tests of sources (`SourceTestSuiteBase`), but for those that build and run a container image (skipped)
   singer     the Singer SDK's tests of targets, against `linkspan singer-target`
 
 Needs a Python with airbyte 0.71.3 (which brings airbyte-cdk), singer-sdk 0.54.9, pytest and, for `smoke`, pyarrow. Nothing is fetched.
@@ -63,11 +64,12 @@ class Place:
                 "password": unquote(url.password or "")}
 
 
-def run(*command, **more):
+def run(*command, beside=None, **options):
     # Nothing is looked up in a registry, nobody is told.
     env = {**os.environ, "AIRBYTE_OFFLINE_MODE": "1", "DO_NOT_TRACK": "1", "PYTHONWARNINGS": "ignore"}
-    env["PATH"] = str(pathlib.Path(sys.executable).parent) + os.pathsep + env["PATH"]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, env=env, **more)
+    folders = [beside, str(pathlib.Path(sys.executable).parent), env["PATH"]]
+    env["PATH"] = os.pathsep.join(folder for folder in folders if folder)
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False, env=env, **options)
 
 
 def last_line(done):
@@ -145,7 +147,7 @@ def sources(place):
     shim.write_text(f"#!/bin/sh\nverb=$1; shift\nexec {place.linkspan} manifest \"$verb\" --manifest {manifest} \"$@\"\n")
     shim.chmod(0o755)
     return {
-        "source-faker": (place.program("source-faker", "airbyte", "source", "faker"), {"rows": 1000}),
+        "source-faker": (place.program("source-faker", "airbyte", "source", "faker"), {"customers": 300, "orders": 1000}),
         "source-csv": (place.program("source-csv", "airbyte", "source", "csv"), {"path": str(rows)}),
         "source-rows": (str(shim), {"url": f"http://127.0.0.1:{api.server_port}"}),
     }
@@ -165,16 +167,60 @@ def validate(place):
         count("validate", name, done.returncode == 0, last_line(done) if done.returncode else "")
 
 
+# What `pyab benchmark` starts as a container on the other side: nothing but that other side is stood in for.
+STAND_IN = """#!{python}
+import json, os, subprocess, sys
+words, mounts = sys.argv[1:], []
+assert words.pop(0) == "run"
+while words[0].startswith("-"):
+    if words.pop(0) == "--volume":
+        mounts.append(words.pop(0).rsplit(":", 1))
+image, verb, rest = words[0].split(":")[0], words[1], words[2:]
+for host, inside in mounts:
+    rest = [host + word[len(inside):] if word.startswith(inside + "/") else word for word in rest]
+read = lambda option: json.load(open(rest[rest.index(option) + 1]))
+def say(kind, **body): print(json.dumps({{"type": kind, **body}}))
+if verb == "spec":
+    say("SPEC", spec={{"connectionSpecification": {{"type": "object"}}}})
+elif verb == "check":
+    say("CONNECTION_STATUS", connectionStatus={{"status": "SUCCEEDED"}})
+elif image.endswith("/destination-dev-null"):
+    for line in sys.stdin:
+        if line.startswith('{{"type":"STATE"'):
+            sys.stdout.write(line)
+elif image.endswith("/source-e2e-test"):
+    columns = ["field%d" % n for n in range(1, 6)]
+    schema = {{"type": "object", "properties": {{c: {{"type": "string"}} for c in columns}}}}
+    if verb == "discover":
+        say("CATALOG", catalog={{"streams": [{{"name": "stream1", "json_schema": schema, "supported_sync_modes": ["full_refresh"]}}]}})
+    else:
+        many = read("--config")["terminationCondition"]["max"]
+        for n in range(many):
+            say("RECORD", record={{"stream": "stream1", "emitted_at": 1, "data": {{c: "%s_%d" % (c, n) for c in columns}}}})
+        say("STATE", state={{"type": "STREAM", "stream": {{"stream_descriptor": {{"name": "stream1"}}, "stream_state": {{"n": many}}}}}})
+"""
+
+
 def benchmark(place):
+    docker = place.path / "docker"
+    docker.write_text(STAND_IN.format(python=sys.executable))
+    docker.chmod(0o755)
     for name, (program, config) in sources(place).items():
-        # The benchmark takes no config of a source: what the program needs is in it.
-        wrapped = place.path / f"{name}-with-config"
-        at = place.config(name, config)
-        wrapped.write_text(f"#!/bin/sh\nverb=$1; shift\nrest=\nwhile [ $# -gt 0 ]; do case $1 in --config) shift 2;; *) rest=\"$rest $1\"; shift;; esac; done\n"
-                           f"if [ $verb = spec ]; then exec {program} spec; fi\nexec {program} $verb --config {at} $rest\n")
-        wrapped.chmod(0o755)
-        done = run("pyab", "benchmark", f"--source={wrapped}")
-        count("benchmark", name, done.returncode == 0, last_line(done) if done.returncode else "")
+        done = run("pyab", "benchmark", f"--source={program}", f"--config={place.config(name, config)}", beside=str(place.path))
+        count("benchmark", name, done.returncode == 0, rate_of(done) if done.returncode == 0 else last_line(done))
+    for name, (program, config) in destinations(place).items():
+        done = run("pyab", "benchmark", f"--destination={program}", f"--config={place.config(name, config)}", "--num-records=1e5", beside=str(place.path))
+        count("benchmark", name, done.returncode == 0, rate_of(done) if done.returncode == 0 else last_line(done))
+    # Both ends are programs of Linkspan.
+    (source, of), (target, to) = sources(place)["source-faker"], destinations(place)["destination-parquet"]
+    done = run("pyab", "sync", f"--source={source}", f"--destination={target}", f"--Sconfig={place.config('of', of)}", f"--Dconfig={place.config('to', to)}")
+    count("benchmark", "sync from source-faker to destination-parquet", done.returncode == 0, "" if done.returncode == 0 else last_line(done))
+
+
+def rate_of(done):
+    """PyAirbyte's own last word on how fast it was."""
+    said = re.findall(r"[\d,.]+ records[^\n]*", re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr))
+    return f"({said[-1].strip()})" if said else ""
 
 
 def smoke(place):
@@ -241,7 +287,7 @@ def suite(name):
         @classmethod
         def get_connector_root_dir(cls): return pathlib.Path(__file__).parent
         @classmethod
-        def get_scenarios(cls): return [ConnectorTestScenario(config_dict=config)]
+        def get_scenarios(cls): return [ConnectorTestScenario(config_path=pathlib.Path(config))]
     Suite.connector_name = name
     Suite.__name__ = "Test" + "".join(w.title() for w in name.split("-"))
     return Suite
@@ -252,23 +298,25 @@ for name in PROGRAMS:
 
 
 def counted_by_pytest(suite, done):
-    said = re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout.splitlines()[-1] if done.stdout else "")
+    said = re.findall(r"(\d+) (passed|failed|skipped|error|deselected)", done.stdout.splitlines()[-1] if done.stdout else "")
     for number, word in said:
         passed, failed, skipped = COUNTS.get(suite, (0, 0, 0))
         n = int(number)
-        COUNTS[suite] = (passed + n * (word == "passed"), failed + n * (word in ("failed", "error")), skipped + n * (word == "skipped"))
+        COUNTS[suite] = (passed + n * (word == "passed"), failed + n * (word in ("failed", "error")), skipped + n * (word in ("skipped", "deselected")))
     print(done.stdout[-6000:])
     if not said:
         count(suite, "pytest", False, last_line(done))
 
 
 def cdk(place):
-    (place.path / "programs.json").write_text(json.dumps(sources(place)))
+    programs = {name: (program, place.config(name, config)) for name, (program, config) in sources(place).items()}
+    (place.path / "programs.json").write_text(json.dumps(programs))
     (place.path / "metadata.yaml").write_text("data: {dockerRepository: linkspan/source, tags: []}\n")
     (place.path / "acceptance-test-config.yml").write_text("connector_image: linkspan/source\nacceptance_tests: {}\n")
     (place.path / "test_cdk.py").write_text(CDK)
     plugin = "airbyte_cdk.test.standard_tests.pytest_hooks"
-    counted_by_pytest("cdk", run(sys.executable, "-m", "pytest", "-q", "-rfEs", "-p", plugin, "-W", "ignore", "test_cdk.py", cwd=place.path))
+    counted_by_pytest("cdk", run(sys.executable, "-m", "pytest", "-q", "-rfEs", "-p", plugin, "-W", "ignore", "-k", "not docker",
+                                 "test_cdk.py", cwd=place.path))
 
 
 SINGER = '''

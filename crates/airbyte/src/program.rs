@@ -5,6 +5,7 @@ mod columns;
 mod destination;
 mod feed;
 mod form;
+mod keeping;
 mod position;
 mod reading;
 mod singer;

@@ -28,20 +28,18 @@ impl ParquetDestination {
     }
 }
 
-fn refuse_merge(stream: &LoadStream) -> Result<()> {
-    if stream.write != WriteMode::Merge {
+fn refuse_merge_without_key(stream: &LoadStream) -> Result<()> {
+    if stream.write != WriteMode::Merge || !stream.key.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unsupported, "plain Parquet folders cannot merge by key")
-        .with("stream", &stream.stream)
-        .fix("use `--write append` (every change is a row more) or `--write replace`, or merge into a SQL destination"))
+    Err(Error::new(ErrorKind::ConfigInvalid, "a merge needs a key").with("stream", &stream.stream).fix("name its columns with --key"))
 }
 
 #[async_trait]
 impl Destination for ParquetDestination {
     fn capability(&self) -> Capability {
         Capability {
-            modes: vec![WriteMode::Append, WriteMode::Replace],
+            modes: vec![WriteMode::Append, WriteMode::Replace, WriteMode::Merge],
             atomic: Atomic::Session,
             transactional_ddl: false,
             commit_visible: Visible::Rolling,
@@ -50,7 +48,7 @@ impl Destination for ParquetDestination {
             widen_column: true,
             drop_not_null: true,
             specials: false,
-            deletes: false,
+            deletes: true,
             parallel: true,
             // Rows in memory are about four times as large as in a file: this makes files of about 64 MB.
             advice: Cadence { rows: u64::MAX, bytes: 256 << 20, age: Duration::from_secs(60) },
@@ -62,14 +60,14 @@ impl Destination for ParquetDestination {
         self.0.refuse_single_file()?;
         log.refresh().await?;
         let folder = place::table_folder(target);
-        let known = log.ledger().tables.get(&folder).map(|t| t.schema.clone());
+        let known = log.ledger().tables.get(&folder).cloned();
         let files = storage.list(&folder, Depth::One).await?;
         let first = files.iter().find(|i| i.path.ends_with(".parquet"));
         match (known, first) {
             (None, None) => Ok(None),
             // A table whose files were all taken away by hand is no table any more.
             (Some(_), None) if !roll::is_coming(storage, log, &folder).await? => Ok(None),
-            (Some(text), _) => Ok(Some(TableShape { schema: schema::of_text(&text)?, key: Vec::new(), ours: true })),
+            (Some(table), _) => Ok(Some(TableShape { schema: schema::of_text(&table.schema)?, key: table.key, ours: true })),
             (None, Some(foreign)) => {
                 let schema = footer_schema(storage, foreign).await?;
                 Ok(Some(TableShape { schema, key: Vec::new(), ours: false }))
@@ -89,7 +87,7 @@ impl Destination for ParquetDestination {
     async fn open(&self, load: Load) -> Result<Box<dyn Session>> {
         let House { storage, log, ctx, .. } = &*self.0;
         self.0.refuse_single_file()?;
-        load.streams.iter().try_for_each(refuse_merge)?;
+        load.streams.iter().try_for_each(refuse_merge_without_key)?;
         log.refresh().await?;
         roll::roll_all(storage, log, ctx).await?;
         let drops = {
@@ -113,7 +111,6 @@ impl Destination for ParquetDestination {
 
     async fn publish(&self, publish: &Publish) -> Result<()> {
         let Publish { connection, fence, stream } = publish;
-        refuse_merge(stream)?;
         let house = &*self.0;
         let done = |ledger: &Ledger| {
             ledger.connections.get(connection).and_then(|k| k.published.get(&stream.stream)).is_some_and(|g| *g >= stream.generation)

@@ -8,7 +8,7 @@ use crate::{
     config::ParquetConfig,
     log::{Entry, Ledger, Log},
     place, roll,
-    storage::{Depth, Storage},
+    storage::{Depth, Item, Storage},
 };
 
 /// What all sessions of a destination share.
@@ -39,15 +39,20 @@ impl House {
             };
             let mut present = Vec::with_capacity(folders.len());
             for folder in folders {
-                let items = self.storage.list(folder, Depth::One).await?;
-                let ours = items.into_iter().map(|i| i.path).filter(|p| p.rsplit('/').next().is_some_and(place::is_part));
-                present.push(ours.collect());
+                present.push(self.present(folder).await?.into_iter().map(|item| item.path).collect());
             }
             let entry = make(&self.log.ledger(), present);
             if self.log.try_append(head + 1, &entry).await? {
                 return Ok(head + 1);
             }
         }
+    }
+
+    /// The files that are ours in a table's folder.
+    pub async fn present(&self, folder: &str) -> Result<Vec<Item>> {
+        let mut items = self.storage.list(folder, Depth::One).await?;
+        items.retain(|item| item.path.rsplit('/').next().is_some_and(place::is_part));
+        Ok(items)
     }
 
     /// After an entry is in: roll it forward, and tidy the log when it is time.

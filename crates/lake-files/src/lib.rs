@@ -10,6 +10,7 @@ mod errors;
 mod house;
 mod lake;
 mod log;
+mod merge;
 mod part;
 mod place;
 mod roll;
@@ -17,6 +18,7 @@ mod schema;
 mod session;
 mod source;
 mod storage;
+mod table;
 mod tune;
 
 use linkspan_core::ConnectorType;

@@ -20,6 +20,7 @@ use crate::{
 const GROUP_BYTES: usize = 6 << 20;
 
 /// Whose file it is, and where it goes.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub folder: String,
     pub connection: ConnectionId,

@@ -76,6 +76,11 @@ pub(crate) fn temp_name(connection: ConnectionId, fence: u64, id: Uuid, ending: 
     format!("{}/{fence:020}-{}.{ending}", temp_folder(connection), id.simple())
 }
 
+/// The name of a file that is unlinked as soon as it is made; whoever was killed in between leaves it to the next run's clean-up.
+pub(crate) fn spill_name(fence: u64, id: Uuid) -> String {
+    format!("{fence:020}-{}.spill", id.simple())
+}
+
 /// The fence in a temp file's name.
 pub(crate) fn fence_of_temp(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.split('-').next()?.parse().ok()

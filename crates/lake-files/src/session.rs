@@ -2,21 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use linkspan_core::{
-    Alter, Batch, Commit, ConnectionId, Error, ErrorKind, Load, LoadStream, Result, Rows, SchemaPlan, Session, StreamName, WriteMode,
-    WriteStats,
+    Batch, Commit, Error, ErrorKind, Load, Result, Rows, SchemaPlan, Session, StreamName, WriteMode, WriteStats, is_feed_column,
 };
 use uuid::Uuid;
 
 use crate::{
     house::House,
     log::{Entry, Event, StreamCommit},
-    part::{PartWriter, Place, as_stored},
-    place, schema,
-    storage::{PartFile, Storage},
+    part::{PartWriter, as_stored},
+    place, roll, schema,
+    storage::Storage,
+    table::{Run, Table, becomes, cannot_fold},
 };
 
 /// What the open files of one session may hold in memory together; above it the largest one ends its row group.
@@ -30,26 +28,14 @@ pub(crate) struct ParquetSession {
     dead: bool,
 }
 
-/// One stream of the session since its last commit.
-struct Table {
-    load: LoadStream,
-    folder: String,
-    /// The rows' schema as planned, and as the files hold it.
-    plan: Option<(SchemaRef, SchemaRef)>,
-    /// The table's schema, when it becomes another one with the next commit.
-    news: Option<SchemaRef>,
-    writer: Option<PartWriter>,
-    done: Vec<PartFile>,
-    stats: WriteStats,
-    truncated: bool,
-    /// Whether the table has any file, so that an empty one can be told from one that is not there.
-    has_file: bool,
-}
-
 impl ParquetSession {
     pub fn new(house: Arc<House>, load: Load) -> Self {
-        let streams = load.streams.iter().map(|s| (s.stream.clone(), Table::new(s.clone()))).collect();
+        let run = Run { connection: load.connection, fence: load.fence };
+        let streams = load.streams.iter().map(|s| (s.stream.clone(), Table::new(&house, run, s.clone()))).collect();
         Self { house, load, streams, dead: false }
+    }
+    fn run(&self) -> Run {
+        Run { connection: self.load.connection, fence: self.load.fence }
     }
 
     fn alive(&mut self, stream: &StreamName) -> Result<&mut Table> {
@@ -71,17 +57,15 @@ impl ParquetSession {
         }
         let stored = schema::stored(&planned);
         schema::check_writable(&stored).map_err(|e| e.with("stream", stream))?;
-        table.end_file(&house).await?;
-        let stands = {
-            let ledger = house.log.ledger();
-            match table.load.write {
-                WriteMode::Replace => ledger.staged(connection, stream, table.load.generation).schema,
-                _ => ledger.tables.get(&table.folder).map(|t| t.schema.clone()),
-            }
-        };
+        table.files.end(&house).await?;
+        let stands = table.stands(&house, connection);
         table.has_file |= stands.is_some();
         let stands = stands.as_deref().map(schema::of_text).transpose()?;
-        let becomes = becomes(stands.as_ref(), &plan.ddl, &stored).map_err(|e| e.with("stream", stream))?;
+        if table.pending.is_some() && stands.as_ref().is_some_and(|s| s.fields().iter().any(|field| is_feed_column(field.name()))) {
+            return Err(holds_changes().with("stream", stream));
+        }
+        let becomes = becomes(stands.as_ref(), &plan.ddl, &table.own(&stored)).map_err(|e| e.with("stream", stream))?;
+        let becomes = table.own(&becomes);
         table.news = if stands.as_ref() == Some(&becomes) { None } else { Some(becomes) };
         table.plan = Some((planned, stored));
         Ok(())
@@ -89,7 +73,7 @@ impl ParquetSession {
 
     async fn take_rows(&mut self, batch: Batch) -> Result<()> {
         let house = self.house.clone();
-        let Load { connection, fence, .. } = self.load;
+        let run = self.run();
         let Batch { stream, rows, changes, lease } = batch;
         let table = self.alive(&stream)?;
         let (planned, stored) =
@@ -102,21 +86,19 @@ impl ParquetSession {
         table.stats.rejected += changes.rejected.len() as u64;
         if rows.num_rows() > 0 {
             let rows = as_stored(rows, &stored).map_err(|e| e.with("stream", &stream))?;
-            let place = Place { folder: table.folder.clone(), connection, fence };
-            table.write(&house, place, &stored, &rows).await?;
+            table.write(&house, run, &stored, rows).await.map_err(|e| e.with("stream", &stream))?;
         }
-        // The rows are encoded: their memory may be lent to the next batch.
+        // The rows are encoded, or are few enough to be held aside: their memory may be lent to the next batch.
         drop(lease);
         self.keep_within_memory().await
     }
 
     async fn keep_within_memory(&mut self) -> Result<()> {
-        let held: usize = self.streams.values().filter_map(|t| t.writer.as_ref()).map(PartWriter::memory).sum();
-        if held <= OPEN_BYTES {
+        if self.streams.values().map(Table::memory).sum::<usize>() <= OPEN_BYTES {
             return Ok(());
         }
-        match self.streams.values_mut().filter_map(|t| t.writer.as_mut()).max_by_key(|w| w.memory()) {
-            Some(largest) => largest.flush().await,
+        match self.streams.values_mut().max_by_key(|table| table.memory()) {
+            Some(largest) => largest.let_go().await,
             None => Ok(()),
         }
     }
@@ -124,9 +106,12 @@ impl ParquetSession {
     async fn take_truncate(&mut self, stream: &StreamName) -> Result<()> {
         let house = self.house.clone();
         let table = self.alive(stream)?;
-        table.end_file(&house).await?;
-        for part in std::mem::take(&mut table.done) {
+        table.files.end(&house).await?;
+        for part in std::mem::take(&mut table.files.done) {
             house.storage.discard(&part).await?;
+        }
+        if let Some(pending) = &mut table.pending {
+            pending.clear();
         }
         // Rows that came before the truncate in this commit were taken in, and are gone with the rest.
         table.truncated = true;
@@ -136,23 +121,68 @@ impl ParquetSession {
     async fn make_durable(&mut self, commit: &Commit) -> Result<BTreeMap<StreamName, WriteStats>> {
         let house = self.house.clone();
         self.check_ours(commit)?;
-        let place = (self.load.connection, self.load.fence);
+        let run = self.run();
         let mut streams = Vec::new();
         let mut stats = BTreeMap::new();
-        for (name, table) in &mut self.streams {
-            table.end_file(&house).await?;
-            table.show_empty(&house, place).await?;
+        for (name, table) in self.streams.iter_mut().filter(|(_, table)| !table.has_changes()) {
+            table.files.end(&house).await?;
+            table.show_empty(&house, run).await?;
             stats.insert(name.clone(), std::mem::take(&mut table.stats));
             // From here on the log may know these files: no clean-up touches them.
             streams.extend(table.take_commit()?);
         }
         if streams.iter().any(|s: &StreamCommit| !s.files.is_empty()) {
-            house.storage.sync_folders(vec![place::temp_folder(place.0)]).await?;
+            house.storage.sync_folders(vec![place::temp_folder(run.connection)]).await?;
         }
-        house.ctx.failpoints.hit("parquet.log.before").await?;
-        let number = append(&house, commit, streams).await?;
+        let number = if self.streams.values().any(Table::has_changes) {
+            self.append_merged(commit, streams, &mut stats).await?
+        } else {
+            house.ctx.failpoints.hit("parquet.log.before").await?;
+            append(&house, commit, streams).await?
+        };
         house.settle(number).await?;
         Ok(stats)
+    }
+
+    /// Adds the commit with what its changes make of the tables' files. Everything before it has rolled by then, so that the listing of a
+    /// folder is the whole truth about it; when another writer gets in between, all is done again.
+    async fn append_merged(
+        &mut self,
+        commit: &Commit,
+        rest: Vec<StreamCommit>,
+        stats: &mut BTreeMap<StreamName, WriteStats>,
+    ) -> Result<u64> {
+        let (house, run) = (self.house.clone(), self.run());
+        let _turn = house.log.turn().await;
+        loop {
+            house.log.refresh().await?;
+            roll::roll_all(&house.storage, &house.log, &house.ctx).await?;
+            let head = {
+                let ledger = house.log.ledger();
+                ledger.check_commit(commit)?;
+                ledger.head
+            };
+            let mut streams = rest.clone();
+            // A table that is only emptied loses what is there now, too.
+            for stream in streams.iter_mut().filter(|s| s.truncated && s.write != WriteMode::Replace) {
+                stream.removes = house.present(&stream.folder).await?.into_iter().map(|item| item.path).collect();
+            }
+            for (name, table) in self.streams.iter_mut().filter(|(_, table)| table.has_changes()) {
+                let (merged, done) = table.merge(&house, run).await.map_err(|e| e.with("stream", name))?;
+                stats.insert(name.clone(), done);
+                streams.push(merged);
+            }
+            house.storage.sync_folders(vec![place::temp_folder(run.connection)]).await?;
+            house.ctx.failpoints.hit("parquet.log.before").await?;
+            let made: Vec<_> = streams.iter().skip(rest.len()).flat_map(|stream| stream.files.clone()).collect();
+            if house.log.try_append(head + 1, &entry_of(commit, streams)).await? {
+                self.streams.values_mut().filter(|table| table.has_changes()).for_each(Table::merged);
+                return Ok(head + 1);
+            }
+            for part in &made {
+                house.storage.discard(part).await?;
+            }
+        }
     }
 
     /// A newer run sweeps away what this one was writing: then that is why a step failed, and not what the step says.
@@ -180,32 +210,25 @@ impl ParquetSession {
     }
 }
 
-/// The table's schema once the plan is carried out and such rows are in it.
-fn becomes(stands: Option<&SchemaRef>, ddl: &[Alter], rows: &SchemaRef) -> Result<SchemaRef> {
-    let created = ddl.iter().find_map(|alter| match alter {
-        Alter::Create { schema, .. } => Some(schema::stored(&schema::plain(schema))),
-        _ => None,
-    });
-    // A table that was planned and already stands (a staging one, a lane that was faster) only grows.
-    let mut becomes = match (stands, created) {
-        (Some(stands), Some(created)) => schema::sum(stands, &created)?,
-        (Some(stands), None) => stands.clone(),
-        (None, Some(created)) => created,
-        (None, None) => return Ok(rows.clone()),
-    };
-    for alter in ddl {
-        let field = match alter {
-            Alter::Add(field) | Alter::DropNotNull(field) | Alter::Widen { to: field, .. } => field,
-            Alter::Create { .. } => continue,
-        };
-        becomes = schema::grown(&becomes, field)?;
-    }
-    schema::sum_of_columns(&becomes, rows)
-}
-
 /// Adds the commit to the log: the one moment at which rows and position count.
 async fn append(house: &House, commit: &Commit, streams: Vec<StreamCommit>) -> Result<u64> {
-    let entry = |streams: Vec<StreamCommit>| Entry {
+    let emptied = |s: &StreamCommit| s.truncated && s.write != WriteMode::Replace;
+    if !streams.iter().any(emptied) {
+        return house.log.append(&entry_of(commit, streams), |ledger| ledger.check_commit(commit)).await;
+    }
+    let folders: Vec<String> = streams.iter().filter(|s| emptied(s)).map(|s| s.folder.clone()).collect();
+    let make = |_: &_, present: Vec<Vec<String>>| {
+        let mut streams = streams.clone();
+        for (stream, removes) in streams.iter_mut().filter(|s| emptied(s)).zip(present) {
+            stream.removes = removes;
+        }
+        entry_of(commit, streams)
+    };
+    house.append_over(&folders, make, |ledger| ledger.check_commit(commit)).await
+}
+
+fn entry_of(commit: &Commit, streams: Vec<StreamCommit>) -> Entry {
+    Entry {
         id: Uuid::new_v4(),
         connection: commit.connection,
         fence: commit.fence,
@@ -217,95 +240,30 @@ async fn append(house: &House, commit: &Commit, streams: Vec<StreamCommit>) -> R
             state: commit.state.clone(),
             streams,
         },
-    };
-    let emptied = |s: &StreamCommit| s.truncated && s.write != WriteMode::Replace;
-    if !streams.iter().any(emptied) {
-        return house.log.append(&entry(streams), |ledger| ledger.check_commit(commit)).await;
     }
-    let folders: Vec<String> = streams.iter().filter(|s| emptied(s)).map(|s| s.folder.clone()).collect();
-    let make = |_: &_, present: Vec<Vec<String>>| {
-        let mut streams = streams.clone();
-        for (stream, removes) in streams.iter_mut().filter(|s| emptied(s)).zip(present) {
-            stream.removes = removes;
-        }
-        entry(streams)
-    };
-    house.append_over(&folders, make, |ledger| ledger.check_commit(commit)).await
 }
 
-impl Table {
-    fn new(load: LoadStream) -> Self {
-        let folder = place::table_folder(&load.target);
-        Self {
-            load,
-            folder,
-            plan: None,
-            news: None,
-            writer: None,
-            done: Vec::new(),
-            stats: WriteStats::default(),
-            truncated: false,
-            has_file: false,
-        }
-    }
-
-    async fn write(&mut self, house: &House, place: Place, stored: &SchemaRef, rows: &RecordBatch) -> Result<()> {
-        if self.writer.as_ref().is_some_and(|w| !w.suits(rows)) {
-            self.end_file(house).await?;
-        }
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            none => none.insert(PartWriter::begin(house, place, stored, Some(rows)).await?),
-        };
-        house.ctx.failpoints.hit("parquet.part.write").await?;
-        writer.write(rows).await?;
-        let full = writer.size() >= u64::from(house.config.target_file_mb) << 20;
-        self.stats.written += rows.num_rows() as u64;
-        if full { self.end_file(house).await } else { Ok(()) }
-    }
-
-    async fn end_file(&mut self, house: &House) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
-            self.done.push(writer.finish(&house.storage, &house.ctx).await?);
-        }
-        Ok(())
-    }
-
-    /// A table of no rows is a file of no rows, so that readers find its columns.
-    async fn show_empty(&mut self, house: &House, (connection, fence): (ConnectionId, u64)) -> Result<()> {
-        let empty = self.done.is_empty() && (!self.has_file || self.truncated);
-        let schema = self.news.as_ref().or(self.plan.as_ref().map(|(_, stored)| stored));
-        if let (true, Some(stored)) = (empty, schema) {
-            let place = Place { folder: self.folder.clone(), connection, fence };
-            let writer = PartWriter::begin(house, place, stored, None).await?;
-            self.done.push(writer.finish(&house.storage, &house.ctx).await?);
-        }
-        Ok(())
-    }
-
-    fn take_commit(&mut self) -> Result<Option<StreamCommit>> {
-        let schema = self.news.take().map(|schema| schema::to_text(&schema)).transpose()?;
-        let files = std::mem::take(&mut self.done);
-        let truncated = std::mem::take(&mut self.truncated);
-        if files.is_empty() && schema.is_none() && !truncated {
-            return Ok(None);
-        }
-        self.has_file = true;
-        Ok(Some(StreamCommit {
-            stream: self.load.stream.clone(),
-            folder: self.folder.clone(),
-            write: self.load.write,
-            generation: self.load.generation,
-            files,
-            schema,
-            truncated,
-            removes: Vec::new(),
-        }))
-    }
+fn holds_changes() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "the table holds every change as a row, as an append of a change feed writes it: nothing can be merged into that",
+    )
+    .fix("merge into another table, or go on with --write append")
 }
 
 #[async_trait]
 impl Session for ParquetSession {
+    async fn fold(&mut self, stream: &StreamName) -> Result<()> {
+        let (house, run) = (self.house.clone(), self.run());
+        if !matches!(&*house.storage, Storage::Local(_)) {
+            return Err(cannot_fold().with("stream", stream));
+        }
+        let table = self.alive(stream)?;
+        if table.pending.is_none() {
+            table.fold(&house, run);
+        }
+        Ok(())
+    }
     async fn schema(&mut self, stream: &StreamName, plan: &SchemaPlan) -> Result<()> {
         let result = self.take_schema(stream, plan).await;
         self.judge(result)
@@ -333,8 +291,8 @@ impl Drop for ParquetSession {
         let tables = self.streams.values_mut();
         let witnesses: Vec<String> = tables
             .flat_map(|table| {
-                let open = table.writer.take().map(PartWriter::give_up);
-                table.done.drain(..).map(|part| part.temp.witness().to_owned()).chain(open).collect::<Vec<_>>()
+                let open = table.files.writer.take().map(PartWriter::give_up);
+                table.files.done.drain(..).map(|part| part.temp.witness().to_owned()).chain(open).collect::<Vec<_>>()
             })
             .collect();
         if witnesses.is_empty() {

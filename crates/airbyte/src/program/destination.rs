@@ -141,7 +141,10 @@ impl Writer {
 
     /// The connector, and what makes it this one and no other: its config without secrets.
     fn open<W: Write + Send + 'static>(&self, config: &Path, mouth: &Mouth<W>) -> Result<(Arc<dyn linkspan_core::Connector>, String)> {
-        let (connector, config) = open(&self.kind, &self.context, config, |secrets| mouth.lines().hide(secrets))?;
+        let (connector, config) = open(&self.kind, config, |_, secrets| {
+            mouth.lines().hide(secrets);
+            self.context.clone()
+        })?;
         let shown = self.kind.redact(&config);
         let fields: BTreeMap<&String, String> =
             shown.as_object().into_iter().flatten().filter(|(_, v)| **v != MASK).map(|(k, v)| (k, v.to_string())).collect();

@@ -1,19 +1,19 @@
 //! A destination of the house as a Singer target. A tap tells its streams on the way, so that the input is moved in stretches: each has
 //! the streams that are known at its start, and ends where another one, or another schema of one, is told.
 
+mod stretch;
+mod versions;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
-    ConnectionId, Covers, Cursor, Destination, Ended, Error, ErrorKind, Lane, Output, Position, ReadMode, Repeats, Result, Rows, Scope,
-    Selected, Source, Stop, Stream, StreamName, Target, WriteMode,
+    ConnectionId, Cursor, Destination, Error, ErrorKind, ReadMode, Repeats, Result, Scope, Selected, Stream, StreamName, Target, WriteMode,
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -22,11 +22,11 @@ use uuid::Uuid;
 use super::{
     destination::{Moved, Moving, Writer},
     source::open,
-    write::{
-        Counted, Fields, Gathering, Identity, Input, Ledger, Marks, Next, Origin, Parked, Record, Say, States, Taken, Waiting, column_name,
-    },
+    write::{Counted, Gathering, Identity, Input, Ledger, Marks, Next, Origin, Parked, Say, States, Unfinished, Waiting, column_name},
 };
 use crate::protocol::Lines;
+use stretch::{Feed, Stretch};
+use versions::{Version, Versions};
 
 /// Rows of one batch, and bytes: whichever is reached first.
 const ROWS: usize = 5_000;
@@ -55,6 +55,7 @@ struct Line<'a> {
     schema: Option<&'a RawValue>,
     #[serde(default)]
     key_properties: Vec<String>,
+    version: Option<i64>,
 }
 
 /// Takes a tap's messages in. States go out on `out` once they are durable, and nothing else does.
@@ -65,7 +66,7 @@ pub async fn target<W: Write + Send + 'static>(
     out: W,
     say: Say,
 ) -> Result<()> {
-    let (connector, config) = open(&writer.kind, &writer.context, config, |_| ())?;
+    let (connector, config) = open(&writer.kind, config, |_, _| writer.context.clone())?;
     let destination = connector.destination().ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, format!("{} cannot be written to", writer.kind.spec.title))
             .fix("`linkspan catalog list` shows which types can be a destination")
@@ -75,7 +76,8 @@ pub async fn target<W: Write + Send + 'static>(
     let parked = Arc::new(Parked::default());
     let states = Arc::new(States::new(Uuid::new_v4(), Value::Null, parked.clone(), tell));
     let identity = format!("{} {}", writer.kind.spec.name, writer.kind.redact(&config));
-    let mut taking = Taking { writer, destination, identity, states, parked, say, known: BTreeMap::new() };
+    let versions = Arc::default();
+    let mut taking = Taking { writer, destination, identity, states, parked, say, known: BTreeMap::new(), connection: None, versions };
     let mut input = Input::start(input);
     loop {
         taking.listen(&mut input).await?;
@@ -94,6 +96,9 @@ struct Taking<'a> {
     parked: Arc<Parked>,
     say: Say,
     known: BTreeMap<StreamName, Told>,
+    /// Which connection the house takes the tap for, once it has told its first stream.
+    connection: Option<ConnectionId>,
+    versions: Arc<Mutex<Versions>>,
 }
 
 impl Taking<'_> {
@@ -110,6 +115,7 @@ impl Taking<'_> {
             match parse(text, number)? {
                 Some(line) if line.kind == "SCHEMA" => {
                     let (stream, told) = told(&line).map_err(|e| e.with("line", number))?;
+                    self.begin(&stream).await?;
                     self.known.insert(stream, told);
                 }
                 Some(_) => {
@@ -134,37 +140,47 @@ impl Taking<'_> {
             let identity = Identity { key: key.clone(), ..Identity::default() };
             let gathering = Gathering::new(&told.schema, &identity, Marks::None, Origin::default()).map_err(|e| e.with("stream", name))?;
             let key: Vec<String> = key.iter().map(|column| column_name(column).into_owned()).collect();
-            let (write, repeats) = if merges { (WriteMode::Merge, Repeats::Folded) } else { (WriteMode::Append, Repeats::Kept) };
+            let repeats = if merges { Repeats::Folded } else { Repeats::Kept };
+            let write = match self.version(name) {
+                Version { is_staged: true, .. } => WriteMode::Replace,
+                _ if merges => WriteMode::Merge,
+                _ => WriteMode::Append,
+            };
             let (schema, cursor) = (gathering.schema(), Cursor::None);
             let stream = Stream { name: name.clone(), schema, key: key.clone(), cursor, estimated_rows: None, estimated_bytes: None };
             let selected = Selected { stream, read: ReadMode::Incremental, cursor: None, repeats };
             streams.push(Moved { selected, target: target_of(name), write, key });
             tables.push((name.clone(), gathering));
         }
-        if streams.is_empty() {
-            return nothing_to_move(input, &self.states).await;
-        }
-        let rest = Arc::new(Mutex::new(None));
-        let (states, known, clock) = (self.states.clone(), self.known.clone(), self.writer.context.clock.clone());
+        let Some(connection) = self.connection else { return nothing_to_move(input, &self.states).await };
+        let (rest, unfinished) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Unfinished::default())));
+        let staged: BTreeSet<StreamName> =
+            streams.iter().filter(|s| s.write == WriteMode::Replace).map(|s| s.selected.stream.name.clone()).collect();
+        let clock = self.writer.context.clock.clone();
         let stretch = Stretch {
             input,
             tables,
-            known,
-            states,
+            known: self.known.clone(),
+            versions: self.versions.clone(),
+            states: self.states.clone(),
             rest: rest.clone(),
+            staged: staged.clone(),
+            unfinished: unfinished.clone(),
             is_due: false,
             round: 0,
             last: clock.now(),
             clock,
             say: self.say.clone(),
+            shown: None,
+            told: None,
         };
-        let feed = Arc::new(Feed { stretch: Mutex::new(Some(stretch)), states: self.states.clone() });
+        let generations: Vec<_> = self.known.keys().map(|stream| (stream.clone(), self.version(stream).generation)).collect();
         let moving = Moving {
-            connection: self.connection(),
+            connection,
             fence: u64::try_from(self.writer.context.clock.now().as_microsecond()).unwrap_or_default(),
-            source: feed,
+            source: Arc::new(Feed::new(stretch)),
             destination: self.destination.clone(),
-            memory: Arc::new(Ledger::new(self.known.keys().map(|stream| (stream.clone(), 1)))),
+            memory: Arc::new(Ledger::new(generations)),
             streams,
             parked: self.parked.clone(),
             say: self.say.clone(),
@@ -172,14 +188,48 @@ impl Taking<'_> {
             stop: self.writer.stop.clone(),
         };
         let ends = (self.writer.pipe)(moving).await?;
-        ends.into_values().collect::<Result<()>>()?;
-        Ok(rest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take())
+        let unfinished = unfinished.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.settle(ends, &staged, &unfinished)?;
+        let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if rest.is_none() {
+            unfinished
+                .0
+                .keys()
+                .for_each(|stream| (self.say)(&format!("{stream}: rows of a version that was not activated are kept aside")));
+        }
+        Ok(rest)
     }
 
-    fn connection(&self) -> ConnectionId {
+    /// What was staged and came to its end has taken the place of what stood.
+    fn settle(&self, ends: BTreeMap<StreamName, Result<()>>, staged: &BTreeSet<StreamName>, unfinished: &Unfinished) -> Result<()> {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (stream, end) in ends {
+            match end {
+                Ok(()) if staged.contains(&stream) => versions.shown(&stream),
+                Ok(()) => {}
+                Err(e) if unfinished.0.contains_key(&stream) && e.kind() == ErrorKind::Unavailable => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self, stream: &StreamName) -> Version {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(stream)
+    }
+
+    /// A tap is known by where its rows go and by the stream that it tells first.
+    async fn begin(&mut self, first: &StreamName) -> Result<()> {
         const TARGETS: Uuid = Uuid::from_u128(0x6c69_6e6b_7370_416e_b2c4_8f60_13d9_7a45);
-        let streams: Vec<String> = self.known.keys().map(|stream| Scope::Stream(stream.clone()).to_string()).collect();
-        ConnectionId(Uuid::new_v5(&TARGETS, format!("{}\n{}", self.identity, streams.join("\n")).as_bytes()))
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let connection = ConnectionId(Uuid::new_v5(&TARGETS, format!("{}\n{}", self.identity, Scope::Stream(first.clone())).as_bytes()));
+        let versions = Versions::of(self.destination.recall(connection).await?.as_ref());
+        self.states.know(versions.kept());
+        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = versions;
+        self.connection = Some(connection);
+        Ok(())
     }
 }
 
@@ -255,156 +305,4 @@ fn no_schema(stream: &str) -> Error {
 
 fn waiting(value: Option<&RawValue>) -> Waiting {
     Waiting { of: None, body: value.map_or("{}", RawValue::get).to_owned(), counted: Counted::default() }
-}
-
-/// One stretch of the input as a source of the house.
-struct Feed {
-    stretch: Mutex<Option<Stretch>>,
-    states: Arc<States>,
-}
-
-#[async_trait]
-impl Source for Feed {
-    async fn discover(&self) -> Result<Vec<Stream>> {
-        Ok(Vec::new())
-    }
-    fn lanes(self: Arc<Self>, _: Vec<Selected>, _: Position) -> BoxStream<'static, Result<Box<dyn Lane>>> {
-        let stretch = self.stretch.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let lane: Result<Box<dyn Lane>> = match stretch {
-            Some(stretch) => Ok(Box::new(stretch)),
-            None => Err(Error::new(ErrorKind::Internal, "the input can be read only once").fix("run the tap again")),
-        };
-        futures::stream::once(async move { lane }).boxed()
-    }
-    async fn acknowledge(&self, durable: &Position) -> Result<()> {
-        self.states.durable(durable)
-    }
-}
-
-struct Stretch {
-    input: Input,
-    tables: Vec<(StreamName, Gathering)>,
-    known: BTreeMap<StreamName, Told>,
-    states: Arc<States>,
-    rest: Arc<Mutex<Option<Input>>>,
-    is_due: bool,
-    round: u64,
-    last: jiff::Timestamp,
-    clock: Arc<dyn linkspan_core::Clock>,
-    say: Say,
-}
-
-enum Step {
-    Go,
-    Flush(usize),
-    Checkpoint,
-    Over,
-}
-
-impl Stretch {
-    /// Whether more of the input may come behind this stretch.
-    async fn follow(&mut self, out: &mut Output) -> Result<bool> {
-        loop {
-            let patience = if self.is_due { BETWEEN } else { PATIENCE };
-            match self.input.next(patience).await? {
-                Next::End => return self.checkpoint(out).await.map(|()| false),
-                Next::Quiet if self.is_due => self.checkpoint(out).await?,
-                Next::Quiet => {}
-                Next::Line => match self.hear()? {
-                    Step::Go => {}
-                    Step::Flush(at) => self.flush(at, out).await?,
-                    Step::Checkpoint => self.checkpoint(out).await?,
-                    Step::Over => {
-                        self.input.back();
-                        return self.checkpoint(out).await.map(|()| true);
-                    }
-                },
-            }
-        }
-    }
-
-    fn hear(&mut self) -> Result<Step> {
-        let number = self.input.number();
-        let (text, _) = self.input.take();
-        let Some(line) = parse(text, number)? else { return Ok(Step::Go) };
-        match line.kind {
-            "SCHEMA" => {
-                let (stream, told) = told(&line).map_err(|e| e.with("line", number))?;
-                Ok(if self.known.get(&stream) == Some(&told) { Step::Go } else { Step::Over })
-            }
-            "RECORD" => {
-                let name = line.stream.as_deref().unwrap_or_default();
-                let at =
-                    self.tables.iter().position(|(stream, _)| *stream.name == *name).ok_or_else(|| no_schema(name).with("line", number))?;
-                let data: Fields<'_> = line.record.and_then(|r| serde_json::from_str(r.get()).ok()).ok_or_else(|| {
-                    Error::new(ErrorKind::DataInvalid, "a record is no object")
-                        .with("line", number)
-                        .fix("see what the tap writes as RECORD")
-                })?;
-                let (stream, gathering) = &mut self.tables[at];
-                let (taken, stranger) = gathering.take(&Record { data, at: 0, meta: None }, || format!("line {number} of the input"));
-                if taken == Taken::Rejected {
-                    return Err(Error::new(ErrorKind::DataInvalid, "a record lacks a property of its key")
-                        .with("stream", &*stream)
-                        .with("line", number)
-                        .fix("see what the tap writes: every record has its key_properties"));
-                }
-                if let Some(field) = stranger {
-                    (self.say)(&format!("{stream}: its schema has no property {field}, which is left out"));
-                }
-                let is_full = gathering.rows() >= ROWS || gathering.bytes() >= BYTES;
-                Ok(if is_full { Step::Flush(at) } else { Step::Go })
-            }
-            "STATE" => {
-                self.states.take(waiting(line.value));
-                self.is_due = true;
-                let is_time = self.last.duration_until(self.clock.now()).unsigned_abs() >= BETWEEN;
-                Ok(if is_time { Step::Checkpoint } else { Step::Go })
-            }
-            "ACTIVATE_VERSION" => {
-                (self.say)("ACTIVATE_VERSION is not acted on: rows of an earlier version stay");
-                Ok(Step::Go)
-            }
-            "BATCH" => Err(Error::new(ErrorKind::Unsupported, "the tap hands out files of rows (BATCH), which cannot be read")
-                .with("line", number)
-                .fix("switch its batches off")),
-            _ => Ok(Step::Go),
-        }
-    }
-
-    async fn flush(&mut self, at: usize, out: &mut Output) -> Result<()> {
-        let (stream, gathering) = &mut self.tables[at];
-        if !gathering.has_something() {
-            return Ok(());
-        }
-        let (rows, changes) = gathering.finish()?;
-        out.batch(stream, Rows::Arrow(rows), changes).await
-    }
-
-    async fn checkpoint(&mut self, out: &mut Output) -> Result<()> {
-        for at in 0..self.tables.len() {
-            self.flush(at, out).await?;
-        }
-        (self.is_due, self.last) = (false, self.clock.now());
-        self.round += 1;
-        out.checkpoint(&Scope::Shared, self.states.here(self.round)).await
-    }
-}
-
-#[async_trait]
-impl Lane for Stretch {
-    fn covers(&self) -> Covers {
-        Covers { streams: self.tables.iter().map(|(stream, _)| stream.clone()).collect(), scope: Scope::Shared, after: vec![] }
-    }
-    async fn read(mut self: Box<Self>, out: &mut Output, stop: &Stop) -> Result<Ended> {
-        let more = tokio::select! {
-            more = self.follow(out) => more?,
-            () = stop.wait() => return Ok(Ended::Stopped),
-        };
-        if more {
-            let Self { input, rest, .. } = *self;
-            *rest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(input);
-        }
-        Ok(Ended::Complete)
-    }
 }

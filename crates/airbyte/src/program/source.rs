@@ -12,7 +12,9 @@ use linkspan_core::{
 use serde_json::{Value, json};
 
 use super::{
-    columns, form, position,
+    columns, form,
+    keeping::Telling,
+    position,
     reading::{Encode, Reading},
     voice::Voice,
 };
@@ -84,7 +86,13 @@ impl Program {
     }
 
     fn open<W: Write + Send + 'static>(&self, config: &Path, reading: &Reading<W>) -> Result<Arc<dyn Connector>> {
-        open(&self.kind, &self.context, config, |secrets| reading.voice().lines.hide(secrets)).map(|(connector, _)| connector)
+        let begin = |given: &Value, secrets| {
+            reading.voice().lines.hide(secrets);
+            // What it changes is the platform's to keep.
+            let keeper = Telling::new(self.kind.clone(), given.clone(), self.context.http.clone(), reading.voice.clone());
+            Context { keeper: Arc::new(keeper), ..self.context.clone() }
+        };
+        open(&self.kind, config, begin).map(|(connector, _)| connector)
     }
 
     /// Why the connection does not work; `None` when it does.
@@ -115,7 +123,7 @@ impl Program {
                 let mine = from.iter().filter(|(scope, _)| scope.stream() == Some(&wanted.stream.name));
                 incremental.extend(mine.map(|(scope, state)| (scope.clone(), state.clone())));
             }
-            reading.voice().expect(&wanted.stream.name, asked.sync_mode, wanted.stream.estimated_rows, &incremental);
+            reading.voice().expect(&wanted.stream, asked.sync_mode, &incremental);
             selected.push(wanted);
         }
         if selected.iter().any(|s| s.read != ReadMode::Full && s.stream.cursor == Cursor::SourceDefined) {
@@ -185,20 +193,20 @@ fn cursor(asked: &Configured, stream: &Stream) -> Result<Option<String>> {
     }
 }
 
-/// Opens a type with the config of a file, and hides its secrets before anything else is said. With it, the config as it was taken.
+/// Opens a type with the config of a file. `begin` is given the config and its secrets before anything else is said, and lends what the
+/// connector runs with. With the connector, the config as it was taken.
 pub(super) fn open(
     kind: &ConnectorType,
-    context: &Context,
     config: &Path,
-    hide: impl FnOnce(Vec<String>),
+    begin: impl FnOnce(&Value, Vec<String>) -> Context,
 ) -> Result<(Arc<dyn Connector>, Value)> {
     let mut config = config::parse(&text(config, "the config")?)?;
-    hide(form::secrets(kind, &config));
+    let context = begin(&config, form::secrets(kind, &config));
     if let Some(fields) = config.as_object_mut() {
         // A platform's own fields.
         fields.retain(|key, value| !key.starts_with("__") && !value.is_null());
     }
-    Ok((kind.open(config.clone(), context.clone())?, config))
+    Ok((kind.open(config.clone(), context)?, config))
 }
 
 /// Why a connection does not work; `None` when it does.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use linkspan_core::{Error, Position, Result, Scope, State, StreamName, advance};
+use linkspan_core::{Error, Position, Result, Scope, State, Stream, StreamName, advance};
 
 use super::position;
 use crate::protocol::{Descriptor, Failure, Level, Lines, StreamStatus, SyncMode};
@@ -20,7 +20,8 @@ struct Book {
     descriptor: Descriptor,
     sync: SyncMode,
     position: Position,
-    estimate: Option<u64>,
+    /// Rows and bytes.
+    estimate: (Option<u64>, Option<u64>),
     started: bool,
     running: bool,
     /// A state was told, and nothing since.
@@ -33,12 +34,14 @@ impl<W: Write> Voice<W> {
         Self { lines, books: BTreeMap::new(), shared: Position::new(), global: false }
     }
 
-    pub(super) fn expect(&mut self, stream: &StreamName, sync: SyncMode, estimate: Option<u64>, from: &Position) {
-        let mine = from.iter().filter(|(scope, _)| scope.stream() == Some(stream));
-        let position = mine.map(|(scope, state)| (scope.clone(), state.clone())).collect();
-        let descriptor = position::descriptor(stream);
+    pub(super) fn expect(&mut self, stream: &Stream, sync: SyncMode, from: &Position) {
+        let mine = from.iter().filter(|(scope, _)| scope.stream() == Some(&stream.name));
+        let position: Position = mine.map(|(scope, state)| (scope.clone(), state.clone())).collect();
+        let descriptor = position::descriptor(&stream.name);
+        // What a source knows is the size of all; nobody knows how much of it is new.
+        let estimate = if position.is_empty() { (stream.estimated_rows, stream.estimated_bytes) } else { (None, None) };
         let book = Book { descriptor, sync, position, estimate, started: false, running: false, told: false, failed: false };
-        self.books.insert(stream.clone(), book);
+        self.books.insert(stream.name.clone(), book);
     }
     /// Streams share a part of their position.
     pub(super) fn share(&mut self, from: &Position) {
@@ -53,8 +56,8 @@ impl<W: Write> Voice<W> {
         }
         self.lines.status(&book.descriptor, StreamStatus::Started)?;
         match book.estimate {
-            Some(rows) => self.lines.estimate(&book.descriptor, rows),
-            None => Ok(()),
+            (None, None) => Ok(()),
+            (rows, bytes) => self.lines.estimate(&book.descriptor, rows, bytes),
         }
     }
 

@@ -189,12 +189,16 @@ impl<W: Write> Lines<W> {
         self.flush()
     }
 
-    pub fn estimate(&mut self, stream: &Descriptor, rows: u64) -> Result<()> {
+    pub fn estimate(&mut self, stream: &Descriptor, rows: Option<u64>, bytes: Option<u64>) -> Result<()> {
         let mut estimate = json!({"name": stream.name, "type": "STREAM"});
         if let Some(namespace) = &stream.namespace {
             estimate["namespace"] = json!(namespace);
         }
-        estimate["row_estimate"] = json!(rows);
+        for (field, many) in [("row_estimate", rows), ("byte_estimate", bytes)] {
+            if let Some(many) = many {
+                estimate[field] = json!(many);
+            }
+        }
         self.trace("ESTIMATE", "estimate", estimate)
     }
 
@@ -331,7 +335,7 @@ mod tests {
         let got = said(|l| {
             l.status(&a, StreamStatus::Complete)?;
             l.rate_limited(&a, Some(jiff::Timestamp::from_second(5).unwrap()))?;
-            l.estimate(&a, 9)?;
+            l.estimate(&a, Some(9), Some(90))?;
             l.connection_status(None)?;
             l.spec(json!({"connectionSpecification": {}}))?;
             l.catalog(vec![])?;
@@ -348,7 +352,7 @@ mod tests {
                     r#"{trace}"STREAM_STATUS","emitted_at":1710504000123.456,"stream_status":{{"stream_descriptor":{{"name":"a"}},"status":"RUNNING","reasons":[{{"type":"RATE_LIMITED","rate_limited":{{"quota_reset":5000}}}}]}}}}}}"#
                 ),
                 format!(
-                    r#"{trace}"ESTIMATE","emitted_at":1710504000123.456,"estimate":{{"name":"a","type":"STREAM","row_estimate":9}}}}}}"#
+                    r#"{trace}"ESTIMATE","emitted_at":1710504000123.456,"estimate":{{"name":"a","type":"STREAM","row_estimate":9,"byte_estimate":90}}}}}}"#
                 ),
                 r#"{"type":"CONNECTION_STATUS","connectionStatus":{"status":"SUCCEEDED"}}"#.into(),
                 r#"{"type":"SPEC","spec":{"connectionSpecification":{}}}"#.into(),

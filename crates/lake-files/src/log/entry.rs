@@ -44,7 +44,10 @@ pub(crate) struct StreamCommit {
     /// Whether the stream was emptied before these rows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// Files that a truncate takes away.
+    /// Files that a truncate takes away, or of which a merge has written what stays into new ones; of a staged generation by where they wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removes: Vec<String>,
+    /// What a merge finds rows by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
 }

@@ -44,6 +44,9 @@ pub(crate) struct Staged {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Table {
     pub schema: String,
+    /// What the last merge found rows by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
 }
 
 /// What is left to do for an entry: all of it may be done already, and doing it again changes nothing.
@@ -99,7 +102,7 @@ impl Ledger {
                 drop(staged);
                 rolling.discards.extend(known.drop_staged_below(stream, *generation));
                 if let Some(schema) = schema {
-                    self.tables.insert(folder.clone(), Table { schema: schema.clone() });
+                    self.tables.insert(folder.clone(), Table { schema: schema.clone(), key: Vec::new() });
                 }
                 rolling.shows.extend(files.iter().cloned());
                 rolling.removes.extend(removes.iter().cloned());
@@ -183,6 +186,10 @@ fn add_stream(known: &mut Known, tables: &mut BTreeMap<String, Table>, stream: &
         if stream.truncated {
             rolling.discards.append(&mut staged.files);
         }
+        let goes = |part: &PartFile| stream.removes.iter().any(|path| path == part.temp.witness());
+        let (gone, stay): (Vec<PartFile>, Vec<PartFile>) = std::mem::take(&mut staged.files).into_iter().partition(goes);
+        staged.files = stay;
+        rolling.discards.extend(gone);
         staged.files.extend(stream.files.iter().cloned());
         if let Some(next) = &stream.schema {
             staged.schema = Some(add_schema(staged.schema.as_deref(), next));
@@ -190,9 +197,13 @@ fn add_stream(known: &mut Known, tables: &mut BTreeMap<String, Table>, stream: &
         return;
     }
     if let Some(next) = &stream.schema {
-        let stands = tables.get(&stream.folder).map(|t| t.schema.as_str());
-        let schema = add_schema(stands, next);
-        tables.insert(stream.folder.clone(), Table { schema });
+        let stands = tables.get(&stream.folder);
+        let schema = add_schema(stands.map(|t| t.schema.as_str()), next);
+        let key = stands.map(|t| t.key.clone()).unwrap_or_default();
+        tables.insert(stream.folder.clone(), Table { schema, key });
+    }
+    if let Some(table) = tables.get_mut(&stream.folder).filter(|_| !stream.key.is_empty()) {
+        table.key.clone_from(&stream.key);
     }
     rolling.shows.extend(stream.files.iter().cloned());
     rolling.removes.extend(stream.removes.iter().cloned());
@@ -272,6 +283,7 @@ mod tests {
                 schema: None,
                 truncated: false,
                 removes: vec![],
+                key: vec![],
             }],
         })
     }

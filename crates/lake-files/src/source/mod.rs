@@ -17,8 +17,7 @@ use crate::{
     storage::{Depth, Item, Storage},
 };
 
-use reader::DataFile;
-pub(crate) use reader::footer_schema;
+pub(crate) use reader::{DataFile, align, footer_schema};
 
 /// Footers of a table that discovery reads, at most; half of them the oldest, half the newest.
 const SAMPLED: usize = 200;

@@ -12,7 +12,7 @@ use linkspan_core::{
 };
 use parquet::{
     arrow::{
-        ParquetRecordBatchStreamBuilder,
+        ParquetRecordBatchStreamBuilder, ProjectionMask,
         arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
         async_reader::{AsyncFileReader, ParquetRecordBatchStream},
     },
@@ -79,6 +79,15 @@ impl DataFile {
 
     /// The rows of one row group.
     pub fn group(&self, group: usize) -> Result<GroupRows> {
+        self.read(group, ProjectionMask::all())
+    }
+    /// Some columns of one row group; those that the file lacks are not among them.
+    pub fn columns_of_group(&self, group: usize, names: &[String]) -> Result<GroupRows> {
+        let fields = self.footer.schema().fields().iter().enumerate();
+        let roots = fields.filter(|(_, field)| names.contains(field.name())).map(|(at, _)| at);
+        self.read(group, ProjectionMask::roots(self.footer.parquet_schema(), roots))
+    }
+    fn read(&self, group: usize, columns: ProjectionMask) -> Result<GroupRows> {
         let meta = self.footer.metadata().row_group(group);
         let (bytes, rows) = (meta.total_byte_size().max(1) as u64, meta.num_rows().max(1) as u64);
         let batch = (BATCH_BYTES / (bytes / rows).max(1)).clamp(1, BATCH_ROWS) as usize;
@@ -86,13 +95,13 @@ impl DataFile {
             Storage::Local(_) => {
                 let file = local_file(&self.storage, &self.item)?;
                 let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone());
-                let reader = builder.with_row_groups(vec![group]).with_batch_size(batch).build();
+                let reader = builder.with_row_groups(vec![group]).with_projection(columns).with_batch_size(batch).build();
                 From::Local(reader.map_err(|e| errors::reading(&self.name(), e))?)
             }
             Storage::S3(_) => {
                 let file = Remote { storage: self.storage.clone(), item: self.item.clone() };
                 let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file, self.footer.clone());
-                let stream = builder.with_row_groups(vec![group]).with_batch_size(batch).build();
+                let stream = builder.with_row_groups(vec![group]).with_projection(columns).with_batch_size(batch).build();
                 From::S3(Box::new(stream.map_err(|e| errors::reading(&self.name(), e))?))
             }
         };

@@ -13,7 +13,11 @@ const CHILD: &str = "LINKSPAN_LAKE_TEST_CHILD";
 const SLICES: u64 = 60;
 
 fn stream_of(write: &str) -> LoadStream {
-    if write == "replace" { replace("public.t", 1) } else { append("public.t") }
+    match write {
+        "replace" => replace("public.t", 1),
+        "merge" => merge("public.t"),
+        _ => append("public.t"),
+    }
 }
 
 /// Not a test of its own: what the tests below start as another process.
@@ -52,6 +56,11 @@ async fn kills_lose_and_repeat_nothing(write: &str) {
     }
     run(&world, &stream, SLICES, &Failpoints::default()).await.unwrap();
     assert_eq!(world.ids(&stream.stream).await, (0..SLICES as i64 * 10).collect::<Vec<_>>());
+    if write == "merge" {
+        let last = |id: i64| (id / 10 + i64::from(id % 10 >= 5)).min(SLICES as i64 - 1);
+        let expected = (0..SLICES as i64 * 10).map(|id| (id, format!("v{}", last(id)))).collect::<Vec<_>>();
+        assert_eq!(world.names(&stream.stream).await, expected);
+    }
     let left: Vec<_> = files_below(&world.root()).into_iter().filter(|f| f.contains("_linkspan/tmp")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -64,6 +73,11 @@ async fn appends_killed_at_any_moment_lose_and_repeat_nothing() {
 #[tokio::test]
 async fn a_replace_killed_at_any_moment_loses_and_repeats_nothing() {
     kills_lose_and_repeat_nothing("replace").await;
+}
+
+#[tokio::test]
+async fn a_merge_killed_at_any_moment_has_each_key_once_and_as_it_came_last() {
+    kills_lose_and_repeat_nothing("merge").await;
 }
 
 #[tokio::test]

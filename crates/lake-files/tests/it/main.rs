@@ -10,6 +10,7 @@
 mod commits;
 mod files;
 mod kills;
+mod merges;
 mod readers;
 mod reading;
 mod refusals;

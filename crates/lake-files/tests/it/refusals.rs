@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::world::*;
 
 #[tokio::test]
-async fn a_merge_is_refused_with_what_to_use_instead() {
+async fn a_merge_without_a_key_is_refused_with_what_to_do() {
     let world = World::local();
-    let stream = LoadStream { write: WriteMode::Merge, key: vec!["id".into()], ..append("public.t") };
+    let stream = LoadStream { write: WriteMode::Merge, ..append("public.t") };
     let e = world.destination().open(world.load(1, Scope::Shared, stream)).await.err().unwrap();
-    assert_eq!(e.kind(), ErrorKind::Unsupported);
-    assert!(e.suggested_fix().unwrap().contains("append"));
+    assert_eq!(e.kind(), ErrorKind::ConfigInvalid);
+    assert!(e.suggested_fix().unwrap().contains("--key"));
     assert!(!world.root().exists(), "nothing was made");
 }
 

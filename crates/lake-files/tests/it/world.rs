@@ -107,6 +107,17 @@ impl World {
         ids.sort_unstable();
         ids
     }
+    /// Each id with its name, sorted.
+    pub async fn names(&self, stream: &StreamName) -> Vec<(i64, String)> {
+        let mut all = Vec::new();
+        for batch in self.rows(stream).await {
+            let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec();
+            let names = batch.column_by_name("name").unwrap().as_string::<i32>().iter().map(|name| name.unwrap_or("-").to_owned());
+            all.extend(ids.into_iter().zip(names));
+        }
+        all.sort_unstable();
+        all
+    }
     pub async fn rows(&self, stream: &StreamName) -> Vec<RecordBatch> {
         let source = self.source();
         let streams = match source.discover().await {
@@ -134,6 +145,9 @@ pub fn append(name: &str) -> LoadStream {
     let stream = StreamName::parse(name);
     LoadStream { target: Target::from(&stream), stream, write: WriteMode::Append, generation: 1, key: vec![], swap: Swap::Rename }
 }
+pub fn merge(name: &str) -> LoadStream {
+    LoadStream { write: WriteMode::Merge, key: vec!["id".into()], ..append(name) }
+}
 pub fn replace(name: &str, generation: u64) -> LoadStream {
     LoadStream { write: WriteMode::Replace, generation, ..append(name) }
 }
@@ -143,6 +157,16 @@ pub fn schema() -> SchemaRef {
 }
 pub fn rows(ids: std::ops::Range<i64>) -> RecordBatch {
     let names = StringArray::from_iter(ids.clone().map(|i| (i % 3 != 0).then(|| format!("name {i}"))));
+    RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(names)]).unwrap()
+}
+/// What a run writes before its commit `n`. A merge writes half of the slice before again.
+pub fn slice(write: WriteMode, n: u64) -> RecordBatch {
+    let first = i64::try_from(n).unwrap() * 10;
+    if write != WriteMode::Merge {
+        return rows(first..first + 10);
+    }
+    let ids = (first - 5).max(0)..first + 10;
+    let names = StringArray::from_iter_values(ids.clone().map(|_| format!("v{n}")));
     RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(names)]).unwrap()
 }
 pub fn batch(stream: &StreamName, rows: RecordBatch) -> Batch {
@@ -160,10 +184,11 @@ pub async fn run(world: &World, stream: &LoadStream, slices: u64, failpoints: &F
     let mut session = destination.open(world.load(fence, scope.clone(), stream.clone())).await?;
     session.schema(&stream.stream, &SchemaPlan::as_is(schema())).await?;
     for n in stands..slices {
-        let first = i64::try_from(n).unwrap() * 10;
-        session.write(batch(&stream.stream, rows(first..first + 10))).await?;
+        let slice = slice(stream.write, n);
+        let written = slice.num_rows() as u64;
+        session.write(batch(&stream.stream, slice)).await?;
         let stats = session.commit(&world.commit(fence, &scope, stream.generation, n)).await?;
-        assert_eq!(stats[&stream.stream], WriteStats { written: 10, duplicates: 0, rejected: 0 });
+        assert_eq!(stats[&stream.stream], WriteStats { written, duplicates: 0, rejected: 0 });
     }
     if stream.write == WriteMode::Replace {
         destination.publish(&world.publish(fence, stream)).await?;

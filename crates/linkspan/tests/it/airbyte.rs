@@ -3,7 +3,10 @@
 use linkspan_testkit::servers::TestDatabase;
 use serde_json::{Value, json};
 
-use crate::program::{Place, Said};
+use crate::{
+    api,
+    program::{Place, Said},
+};
 
 fn json_file(place: &Place, name: &str, value: &Value) -> String {
     place.write(name, value.to_string()).display().to_string()
@@ -106,4 +109,78 @@ async fn a_table_is_read_on_where_an_earlier_read_stopped() {
         json!([{"type": "STREAM", "stream": {"stream_descriptor": {"name": "t", "namespace": "public"}, "stream_state": {"x": 1}}}]);
     let refused = read(&place, "postgres", &config, streams, Some(foreign));
     assert_eq!((refused.code, &refused.lines()[0]["trace"]["error"]["failure_type"]), (1, &json!("config_error")));
+}
+
+const ROTATING: &str = r#"
+version: 6.1.0
+type: DeclarativeSource
+check: {type: CheckStream, stream_names: [items]}
+spec:
+  type: Spec
+  connection_specification:
+    type: object
+    required: [url, refresh_token]
+    properties: {url: {type: string}, refresh_token: {type: string, airbyte_secret: true}, access: {type: string, airbyte_secret: true}, until: {type: string}}
+streams:
+  - type: DeclarativeStream
+    name: items
+    primary_key: [id]
+    schema_loader: {type: InlineSchemaLoader, schema: {type: object, properties: {id: {type: integer}}}}
+    retriever:
+      type: SimpleRetriever
+      requester:
+        type: HttpRequester
+        url_base: "{{ config['url'] }}"
+        path: /items
+        authenticator:
+          type: OAuthAuthenticator
+          token_refresh_endpoint: "{{ config['url'] }}/token"
+          client_id: id
+          client_secret: secret
+          refresh_token: "{{ config['refresh_token'] }}"
+          refresh_token_updater:
+            refresh_token_config_path: [refresh_token]
+            access_token_config_path: [access]
+            token_expiry_date_config_path: [until]
+      record_selector: {type: RecordSelector, extractor: {type: DpathExtractor, field_path: [data]}}
+"#;
+
+/// The platform keeps what it is told, and starts the next program with it: each token is used once.
+#[test]
+fn a_token_that_is_good_for_one_use_is_told_to_the_platform_before_it_is_used() {
+    let at = std::sync::atomic::AtomicU64::new(0);
+    let url = api::serve(move |asked| {
+        use std::sync::atomic::Ordering::SeqCst;
+        if asked.target.starts_with("/token") {
+            let now = at.load(SeqCst);
+            if asked.form("refresh_token") != Some(format!("refresh-{now}")) {
+                return (400, json!({"error": "invalid_grant"}).to_string());
+            }
+            at.store(now + 1, SeqCst);
+            let answer =
+                json!({"access_token": format!("access-{}", now + 1), "refresh_token": format!("refresh-{}", now + 1), "expires_in": 1});
+            return (200, answer.to_string());
+        }
+        let wanted = format!("Bearer access-{}", at.load(SeqCst));
+        if asked.authorization.as_deref() == Some(&wanted) { (200, json!({"data": [{"id": 1}]}).to_string()) } else { (401, "{}".into()) }
+    });
+    let place = Place::new();
+    let manifest = place.write("rotating.yaml", ROTATING);
+    let inner = json!({"url": url, "refresh_token": "refresh-0", "until": "2000-01-01T00:00:00Z"});
+    let mut given = json!({"path": manifest, "config": inner, "__platforms_own": 1});
+    for round in 1..=2 {
+        let config = json_file(&place, "config.json", &given);
+        let stream = json!({"name": "items", "json_schema": {}, "supported_sync_modes": ["full_refresh"]});
+        let streams = json!([{"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"}]);
+        let said = read(&place, "manifest", &config, streams, None).succeeds();
+        let lines = said.lines();
+        let control = lines.iter().rposition(|l| l["type"] == "CONTROL").unwrap();
+        let record = lines.iter().position(|l| l["type"] == "RECORD").unwrap();
+        assert!(control < record, "{lines:#?}");
+        given = lines[control]["control"]["connectorConfig"]["config"].clone();
+        assert_eq!(given["config"]["refresh_token"], format!("refresh-{round}"));
+        assert_eq!((&given["__platforms_own"], &given["config"]["url"]), (&json!(1), &json!(url)));
+        // It has expired by the next round.
+        given["config"]["until"] = "2000-01-01T00:00:00Z".into();
+    }
 }

@@ -36,6 +36,7 @@ mod repair;
 mod schemathesis;
 mod secrets;
 mod serve;
+mod singer;
 mod ssrf;
 mod stops;
 mod stored;

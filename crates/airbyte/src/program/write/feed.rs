@@ -51,6 +51,8 @@ pub(in crate::program) enum Why {
     Incomplete,
     /// The input ended without a word about them.
     NoWord,
+    /// Nobody has said yet that what came of them counts.
+    Waits,
 }
 
 pub(in crate::program) struct Feed {
@@ -95,6 +97,7 @@ pub(in crate::program) fn not_to_its_end(why: Why) -> Error {
     let text = match why {
         Why::Incomplete => "the source did not read the stream to its end: what came of it is kept, nothing is replaced",
         Why::NoWord => "the input ended without a word about this stream: what came of it is kept, nothing is replaced",
+        Why::Waits => "what came of this stream is kept aside until its version is activated",
     };
     Error::new(ErrorKind::Unavailable, text).fix("run the sync again: it goes on from the last state")
 }
@@ -115,21 +118,28 @@ impl Source for Feed {
         };
         let (tell, told) = oneshot::channel();
         intake.told = Some(tell);
-        let unfinished = self.unfinished.clone();
-        let rest = async move {
-            let _ = told.await;
-            let unfinished = unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            let failed: Vec<Result<Box<dyn Lane>>> =
-                unfinished.0.iter().map(|(stream, why)| Err(not_to_its_end(*why).with("stream", stream))).collect();
-            futures::stream::iter(failed)
-        };
-        let lane: Result<Box<dyn Lane>> = Ok(Box::new(intake));
-        futures::stream::once(async move { lane }).chain(futures::stream::once(rest).flatten()).boxed()
+        lanes_of(Box::new(intake), told, self.unfinished.clone())
     }
 
     async fn acknowledge(&self, durable: &Position) -> Result<()> {
         self.states.durable(durable)
     }
+}
+
+/// The lane of an input, and behind it a failure for each stream that it did not bring to its end, as the lane tells by then.
+pub(in crate::program) fn lanes_of(
+    lane: Box<dyn Lane>,
+    told: oneshot::Receiver<()>,
+    unfinished: Arc<Mutex<Unfinished>>,
+) -> BoxStream<'static, Result<Box<dyn Lane>>> {
+    let rest = async move {
+        let _ = told.await;
+        let unfinished = unfinished.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let failed: Vec<Result<Box<dyn Lane>>> =
+            unfinished.0.iter().map(|(stream, why)| Err(not_to_its_end(*why).with("stream", stream))).collect();
+        futures::stream::iter(failed)
+    };
+    futures::stream::once(async move { Ok(lane) }).chain(futures::stream::once(rest).flatten()).boxed()
 }
 
 struct Intake {

@@ -30,9 +30,16 @@ pub(in crate::program) struct Order {
 /// Which generation of the platform's count a stream's rows are of, as it is recorded with them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::program) struct Kept {
-    stream: StreamName,
-    asked: Option<i64>,
-    ours: u64,
+    pub stream: StreamName,
+    pub asked: Option<i64>,
+    pub ours: u64,
+}
+
+impl Kept {
+    /// All that a committed state says of generations.
+    pub(in crate::program) fn all(state: &serde_json::Value) -> Vec<Self> {
+        Deserialize::deserialize(&state["generations"]).unwrap_or_default()
+    }
 }
 
 /// What the destination remembers of earlier programs.
@@ -50,7 +57,7 @@ impl Before {
         let Some(recall) = recall else { return Self::default() };
         let highest = recall.published.values().copied().chain(recall.scopes.values().map(|r| r.generation)).max().unwrap_or(0);
         let shared = recall.scopes.get(&Scope::Shared).map(|r| &r.state.value);
-        let kept: Vec<Kept> = shared.and_then(|v| Deserialize::deserialize(&v["generations"]).ok()).unwrap_or_default();
+        let kept = shared.map(Kept::all).unwrap_or_default();
         let highest = kept.iter().map(|k| k.ours).chain([highest]).max().unwrap_or(0);
         Self {
             kept: kept.into_iter().map(|k| (k.stream.clone(), k)).collect(),

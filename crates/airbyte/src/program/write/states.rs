@@ -33,7 +33,7 @@ pub(in crate::program) type Tell = Box<dyn Fn(&Waiting) -> Result<()> + Send + S
 pub(in crate::program) struct States {
     run: Uuid,
     /// The generations of the streams, as they are to be recalled by a later program.
-    generations: serde_json::Value,
+    generations: Mutex<serde_json::Value>,
     tell: Tell,
     books: Mutex<Books>,
     parked: Arc<Parked>,
@@ -61,11 +61,19 @@ impl Parked {
 
 impl States {
     pub(in crate::program) fn new(run: Uuid, generations: serde_json::Value, parked: Arc<Parked>, tell: Tell) -> Self {
-        Self { run, generations, tell, books: Mutex::default(), parked }
+        Self { run, generations: Mutex::new(generations), tell, books: Mutex::default(), parked }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Other generations are to be recalled.
+    pub(in crate::program) fn know(&self, generations: serde_json::Value) {
+        *self.generations() = generations;
+    }
+    fn generations(&self) -> MutexGuard<'_, serde_json::Value> {
+        self.generations.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Takes a state that all records so far stand before.
@@ -79,7 +87,7 @@ impl States {
     /// What to commit for: everything that was taken so far.
     pub(in crate::program) fn here(&self, round: u64) -> State {
         let taken = self.books().taken;
-        State::new(VERSION, json!({"run": self.run, "round": round, "states": taken, "generations": self.generations}))
+        State::new(VERSION, json!({"run": self.run, "round": round, "states": taken, "generations": *self.generations()}))
     }
 
     /// The same place, with the word that nothing more comes and all is told.
