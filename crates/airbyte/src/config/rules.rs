@@ -1,5 +1,6 @@
 //! What a manifest does to a config, and what it demands of one.
 
+use jsonschema::Draft;
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
@@ -141,9 +142,25 @@ fn validated(value: &Value, schema: &Value) -> Result<()> {
     adheres(&parsed, schema)
 }
 
+/// The draft that a schema names; the newest where it names none, or one that nobody knows, as Python's `jsonschema` has it.
+fn draft_of(schema: &Value) -> Draft {
+    match schema["$schema"].as_str().map(|name| name.trim_end_matches('#')) {
+        Some("http://json-schema.org/draft-04/schema") => Draft::Draft4,
+        Some("http://json-schema.org/draft-06/schema") => Draft::Draft6,
+        Some("http://json-schema.org/draft-07/schema") => Draft::Draft7,
+        Some("https://json-schema.org/draft/2019-09/schema") => Draft::Draft201909,
+        _ => Draft::Draft202012,
+    }
+}
+
 /// Against a JSON schema. References lead nowhere but into the schema itself.
 pub(super) fn adheres(value: &Value, schema: &Value) -> Result<()> {
-    let validator = jsonschema::options().should_validate_formats(false).build(schema).map_err(|e| {
+    let draft = draft_of(schema);
+    let mut schema = schema.clone();
+    if let Some(fields) = schema.as_object_mut() {
+        fields.remove("$schema");
+    }
+    let validator = jsonschema::options().with_draft(draft).should_validate_formats(false).build(&schema).map_err(|e| {
         Error::new(ErrorKind::ConfigInvalid, "the manifest has a JSON schema that is none")
             .with("at", e.schema_path())
             .fix("repair the schema in the manifest")
@@ -160,5 +177,24 @@ pub(super) fn adheres(value: &Value, schema: &Value) -> Result<()> {
             }
             Err(error.with("rule", e.schema_path()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_of_no_known_draft_is_one_of_the_newest() {
+        for name in ["http://json-schema.org/schema#", "https://json-schema.org/draft-07/schema", "http://127.0.0.1:9/draft-07/schema#", ""] {
+            let inner = json!({"$schema": name, "type": "object", "required": ["id"]});
+            let schema = json!({"$schema": name, "type": "object", "properties": {"a": inner}});
+            assert!(adheres(&json!({"a": {"id": 1}}), &schema).is_ok(), "{name}");
+            assert!(adheres(&json!({"a": {}}), &schema).is_err(), "{name}");
+        }
+        let older = json!({"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}]});
+        assert!(adheres(&json!([1]), &older).is_err(), "draft 7 still has lists of items");
     }
 }
