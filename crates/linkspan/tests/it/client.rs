@@ -2,7 +2,8 @@
 
 use std::{
     io::{Read, Write},
-    process::Stdio,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use linkspan_testkit::process::Signal;
@@ -86,8 +87,8 @@ fn a_password_is_typed_unseen_or_comes_from_stdin() {
     // Nobody can be asked here.
     here.run(&["auth", "login", "ada@example.com", "--server", &server]).refuses(2, &["no terminal", "--password-stdin"]);
 
-    let line = format!("{} auth login ada@example.com --server {server}", env!("CARGO_BIN_EXE_linkspan"));
-    let mut script = std::process::Command::new("script");
+    let line = format!("tty; exec {} auth login ada@example.com --server {server}", env!("CARGO_BIN_EXE_linkspan"));
+    let mut script = Command::new("script");
     for (name, value) in here.command(&[]).get_envs() {
         match value {
             Some(value) => script.env(name, value),
@@ -98,16 +99,21 @@ fn a_password_is_typed_unseen_or_comes_from_stdin() {
     let Ok(mut child) = script.spawn() else { return };
     let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let seen = read_until(&mut screen, "password of ada@example.com: ");
-    // What is typed before the echo is off is thrown away by the terminal: it is typed until it counts.
-    let typing = std::thread::spawn(move || {
-        while keyboard.write_all(b"correct-horse-9\n").is_ok() && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-        child.wait().unwrap()
-    });
+    let tty = seen.lines().find(|l| l.starts_with("/dev/")).unwrap_or_else(|| panic!("{seen}")).trim().to_owned();
+    // What is typed before the echo is off is shown, and thrown away: nobody types so fast, and this does not either.
+    let until = Instant::now() + Duration::from_secs(30);
+    let echoes = || {
+        let state = Command::new("stty").args(["-F", &tty, "-a"]).output().unwrap();
+        !String::from_utf8_lossy(&state.stdout).contains("-echo ")
+    };
+    while echoes() {
+        assert!(Instant::now() < until, "the terminal goes on to echo");
+        std::thread::yield_now();
+    }
+    keyboard.write_all(b"correct-horse-9\n").unwrap();
     let rest = read_until(&mut screen, "signed in to");
-    drop(screen);
-    typing.join().unwrap();
+    drop((keyboard, screen));
+    child.wait().unwrap();
     assert!(!format!("{seen}{rest}").contains("correct-horse"), "{seen}{rest}");
 }
 
