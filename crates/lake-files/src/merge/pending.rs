@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Bytes of changes that stay in memory.
-const MOST_BYTES: usize = 32 << 20;
+const MOST_BYTES: usize = 16 << 20;
 /// The most parts that changes are divided into.
 const MOST_PARTS: usize = 256;
 

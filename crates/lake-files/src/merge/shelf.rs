@@ -21,7 +21,7 @@ use super::{
 use crate::{errors, place};
 
 /// Bytes that wait together before they are written, each part's end to end.
-const WAITING_BYTES: usize = 16 << 20;
+const WAITING_BYTES: usize = 8 << 20;
 const BATCH_ROWS: usize = 8_192;
 
 /// Where changes spill, and the fence that says so to whoever finds what a killed run left there.
