@@ -5,6 +5,7 @@ mod call;
 mod jwt;
 mod key;
 mod legacy;
+mod locked;
 mod oauth;
 mod pem;
 mod rotating;
