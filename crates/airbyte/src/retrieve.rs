@@ -3,12 +3,15 @@
 mod deferred;
 mod files;
 mod jobs;
+mod misuse;
 mod properties;
 mod reading;
 mod reduce;
 mod select;
 mod simple;
 mod watch;
+
+pub(crate) use misuse::reject_paging_actions;
 
 use std::sync::Arc;
 

@@ -17,6 +17,7 @@ use crate::{
     form,
     inject::{Inject, Merge, Part, combine},
     python::text,
+    retrieve::reject_paging_actions,
     slice::Slice,
     template::{Scope, Template},
     wiring::Build,
@@ -90,6 +91,7 @@ impl Requester {
             return Err(component.unknown_kind());
         }
         let login = |c: &Component<'_>| -> Result<Arc<dyn Login>> {
+            reject_paging_actions(c)?;
             let name = format!("{}_login_requester", setting.name);
             Ok(Arc::new(Self::build(c, &Setting { name: &name }, build)?))
         };

@@ -28,6 +28,7 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn build(component: &Component<'_>, stream: &str, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
+        super::reject_paging_actions(&component.required("requester")?)?;
         Ok(Self {
             requester: Requester::build(&component.required("requester")?, &Setting { name: "File Uploader" }, build)?,
             target: Extractor::build(&component.required("download_target_extractor")?, lists, build)?,
