@@ -1,6 +1,7 @@
 //! One stream's flow: its partitions side by side, a checkpoint behind each.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use futures::{
 use linkspan_core::{
     Changes, Clock, Covers, Ended, Error, ErrorKind, JsonRows, Lane, Output, Result, Rows, Scope, State, Stop, StreamName,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{
@@ -25,8 +26,12 @@ use super::{
 };
 use crate::{cursor::Observed, hand, partition::Slices, record::Record, slice::Slice, stream::Stream};
 
-/// The version of the states that lanes write.
-pub(super) const VERSION: u16 = 1;
+/// The version of the states that lanes write. Those of version 1 had no parts that are kept as text.
+pub(super) const VERSION: u16 = 2;
+
+/// A part of the state about so many partitions is kept as text: as a tree it takes twenty times the room, and several states are on their
+/// way at once.
+const TEXT_FROM: usize = 200;
 
 /// The language knows three kinds of failure; what is worth another try, or is about access, says so by its cause.
 pub(super) fn plainly(error: Error) -> Error {
@@ -157,7 +162,7 @@ impl GuestLane {
     /// A state of many partitions is large: it is told when the cursor says so, and after a while.
     async fn told_when_due(&mut self, out: &mut Output) -> Result<()> {
         if self.is_due || self.told.elapsed() >= TURN {
-            self.checkpoint(&self.stream.cursor.state(), out).await?;
+            self.checkpoint(out).await?;
         }
         Ok(())
     }
@@ -190,15 +195,29 @@ impl GuestLane {
         out.batch(&self.name, Rows::Json(JsonRows::new(Bytes::from(text), ranges)), Changes::default()).await
     }
 
-    async fn checkpoint(&mut self, state: &Map<String, Value>, out: &mut Output) -> Result<()> {
+    async fn checkpoint(&mut self, out: &mut Output) -> Result<()> {
         self.flush(out).await?;
-        let mut value = json!({ "stream": state });
+        let mut value = Map::from_iter([("stream".to_owned(), self.stream.cursor.kept(TEXT_FROM))]);
         if let Some(edge) = &self.edge {
-            value["edge"] = edge.write(&self.stream.cursor);
+            value.insert("edge".into(), edge.write(&self.stream.cursor, TEXT_FROM));
         }
         (self.told, self.is_due) = (Instant::now(), false);
-        out.checkpoint(&self.scope(), State::new(VERSION, value)).await
+        out.checkpoint(&self.scope(), State::new(VERSION, value.into())).await
     }
+}
+
+/// A part of a state that some run wrote: as it is, or read from its text.
+pub(super) fn written<'a>(state: &'a State, part: &str) -> Result<Cow<'a, Value>> {
+    match state.value.get(part) {
+        _ if !(1..=VERSION).contains(&state.version) => Err(foreign()),
+        Some(Value::String(text)) => serde_json::from_str(text).map(Cow::Owned).map_err(|e| foreign().because(e)),
+        Some(part) => Ok(Cow::Borrowed(part)),
+        None => Ok(Cow::Owned(Value::Null)),
+    }
+}
+
+pub(super) fn foreign() -> Error {
+    Error::new(ErrorKind::DataInvalid, "the state is not one of this source").fix("reset the connection")
 }
 
 fn partition(stream: Arc<Stream>, edge: Arc<Option<Edge>>, places: Arc<Semaphore>, slice: Arc<Slice>) -> BoxStream<'static, Result<Said>> {
@@ -255,12 +274,33 @@ impl Lane for GuestLane {
         if stop.requested() {
             // A full read that was stopped has no place to go on from; positions that all partitions share have not moved.
             if self.pace == Pace::Flowing || (self.pace == Pace::ByTurns && self.stream.cursor.counts_slices()) {
-                self.checkpoint(&self.stream.cursor.state(), out).await?;
+                self.checkpoint(out).await?;
             }
             return Ok(Ended::Stopped);
         }
-        let state = self.stream.finish();
-        self.checkpoint(&state, out).await?;
+        self.stream.finish();
+        self.checkpoint(out).await?;
         Ok(Ended::Complete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_state_is_read_as_a_tree_and_as_text() {
+        let part = json!({"use_global_cursor": false, "states": [{"partition": {"id": 1}, "cursor": {"at": "2024-03-01"}}]});
+        for stream in [part.clone(), part.to_string().into()] {
+            let state = State::new(VERSION, json!({ "stream": stream }));
+            assert_eq!(*written(&state, "stream").unwrap(), part);
+            assert_eq!(*written(&state, "edge").unwrap(), Value::Null);
+        }
+        // What an earlier version wrote is read on, what a later one wrote is not.
+        assert_eq!(*written(&State::new(1, json!({"stream": {"at": 1}})), "stream").unwrap(), json!({"at": 1}));
+        assert!(written(&State::new(VERSION + 1, json!({"stream": {}})), "stream").is_err());
+        assert!(written(&State::new(VERSION, json!({"stream": "{"})), "stream").is_err());
     }
 }

@@ -184,8 +184,11 @@ impl Window {
         if let Some(broken) = page.broken.take() {
             return Ok((Turn::Broken(page.records, broken), true));
         }
-        let is_last = self.step(retriever, &page, size)?;
-        Ok((Turn::Page(page.records), is_last))
+        match self.step(retriever, &page, size) {
+            Ok(is_last) => Ok((Turn::Page(page.records), is_last)),
+            // The page itself is whole, whatever comes of the next one.
+            Err(broken) => Ok((Turn::Broken(page.records, broken), true)),
+        }
     }
 
     fn observe(&mut self, page: &Page) {
