@@ -1,6 +1,7 @@
 //! Authenticators: what they add to a request, and how they come by it.
 
 mod algorithm;
+mod armor;
 mod call;
 mod jwt;
 mod key;

@@ -11,8 +11,6 @@ mod select;
 mod simple;
 mod watch;
 
-pub(crate) use misuse::reject_paging_actions;
-
 use std::sync::Arc;
 
 use async_trait::async_trait;

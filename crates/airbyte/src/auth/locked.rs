@@ -8,7 +8,7 @@ use linkspan_core::{Error, ErrorKind, Result};
 use md5::{Digest, Md5};
 use ring::pbkdf2;
 
-use super::pem::Pem;
+use super::armor::Pem;
 
 /// Beyond this many rounds a key takes seconds to open.
 const MOST_ROUNDS: u32 = 5_000_000;

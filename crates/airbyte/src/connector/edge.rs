@@ -8,7 +8,7 @@ use std::{
 use linkspan_core::Result;
 use serde_json::{Map, Value, json};
 
-use super::lane::foreign;
+use super::written::foreign;
 use crate::{
     cursor::{At, Cursor},
     record::Record,

@@ -20,8 +20,9 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::Edge,
-    lane::{GuestLane, Pace, Pending, foreign, plainly, written},
+    lane::{GuestLane, Pace, Pending, plainly},
     shape::Shape,
+    written::{foreign, written},
 };
 use crate::{check, kept::Kept, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
 

@@ -19,6 +19,7 @@ use crate::{
     ask::{Asked, Extra, Requester, Setting},
     component::Component,
     decode::Decoder,
+    errors::reject_paging_actions,
     extract::{Extractor, Lists},
     python::text,
     record::Record,
@@ -78,7 +79,7 @@ impl Jobs {
             "abort_requester",
             "delete_requester",
         ] {
-            component.child(field)?.as_ref().map_or(Ok(()), super::reject_paging_actions)?;
+            component.child(field)?.as_ref().map_or(Ok(()), reject_paging_actions)?;
         }
         let required = |field: &'static str, what: &str| {
             requester(field, what)?.ok_or_else(|| component.error("an asynchronous retriever needs this requester").with("field", field))
