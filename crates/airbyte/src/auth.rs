@@ -1,10 +1,12 @@
 //! Authenticators: what they add to a request, and how they come by it.
 
 mod algorithm;
+mod armor;
 mod call;
 mod jwt;
 mod key;
 mod legacy;
+mod locked;
 mod oauth;
 mod pem;
 mod rotating;

@@ -5,6 +5,7 @@ mod lane;
 mod open;
 mod rest;
 mod shape;
+mod written;
 
 use std::{path::PathBuf, sync::Arc};
 

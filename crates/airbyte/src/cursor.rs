@@ -60,12 +60,14 @@ impl Cursor {
         match self {
             Self::Whole => {}
             Self::Ranged(ranged) => {
+                ranged.definition.dates.takes(value)?;
                 if let Ok(at) = ranged.definition.dates.read(value) {
                     observed.time(at);
                 }
             }
             Self::Partitioned(parts) => {
                 let dates = &parts.definition.dates;
+                dates.takes(value)?;
                 if let Ok(at) = dates.read(value) {
                     observed.time(at);
                     let text = dates.write(at);
@@ -102,11 +104,18 @@ impl Cursor {
         }
     }
 
-    /// The last state of a run; every stream tells one. `parents` is how far the parents were read.
-    pub fn finish(&self, parents: impl FnOnce() -> Option<Value>) -> Map<String, Value> {
+    /// The end of a run, after which every stream tells its state. `parents` is how far the parents were read.
+    pub fn finish(&self, parents: impl FnOnce() -> Option<Value>) {
+        if let Self::Partitioned(parts) = self {
+            parts.finish(parents());
+        }
+    }
+
+    /// The state as it is kept: one of `many` partitions or more as the text of its JSON.
+    pub fn kept(&self, many: usize) -> Value {
         match self {
-            Self::Partitioned(parts) => parts.finish(parents()),
-            _ => self.state(),
+            Self::Partitioned(parts) => parts.kept(many),
+            _ => self.state().into(),
         }
     }
 

@@ -172,8 +172,14 @@ impl Going {
             if page.is_empty() {
                 continue;
             }
-            self.page(&page)?;
-            observe(cursor, &mut observed, &page)?;
+            match observe(cursor, &mut observed, &page) {
+                Ok(()) => self.page(&page)?,
+                // Records are told one by one: the one that the cursor cannot take is the last.
+                Err((at, error)) => {
+                    self.page(&page[..=at])?;
+                    return Err(error);
+                }
+            }
         }
         let _one_at_a_time = self.telling.lock().await;
         match cursor.close(&slice, observed)? {
@@ -209,7 +215,8 @@ impl Going {
     fn end(&self) -> Result<Option<String>> {
         let name = &self.stream.name;
         self.listener.log(Level::Info, &format!("Read {} records from {name} stream", self.records.load(Ordering::Relaxed)))?;
-        self.listener.state(name, &self.stream.finish())?;
+        self.stream.finish();
+        self.listener.state(name, &self.stream.cursor.state())?;
         let has_failed = self.has_failed.load(Ordering::Relaxed);
         let status = if has_failed { StreamStatus::Incomplete } else { StreamStatus::Complete };
         self.listener.status(name, status)?;
@@ -217,10 +224,11 @@ impl Going {
     }
 }
 
-fn observe(cursor: &Cursor, observed: &mut Observed, page: &[Record]) -> Result<()> {
+/// The error comes with the place of the record that it is about.
+fn observe(cursor: &Cursor, observed: &mut Observed, page: &[Record]) -> Result<(), (usize, Error)> {
     let Some(field) = cursor.field() else { return Ok(()) };
-    for record in page {
-        cursor.observe(observed, record.field(field).as_deref())?;
+    for (at, record) in page.iter().enumerate() {
+        cursor.observe(observed, record.field(field).as_deref()).map_err(|error| (at, error))?;
     }
     cursor.settle(observed);
     Ok(())

@@ -3,6 +3,7 @@
 mod deferred;
 mod files;
 mod jobs;
+mod misuse;
 mod properties;
 mod reading;
 mod reduce;

@@ -86,9 +86,9 @@ impl Stream {
         self.retriever.clone().pages(slice)
     }
 
-    /// The last state of a run.
-    pub fn finish(&self) -> Map<String, Value> {
-        self.cursor.finish(|| self.router.parents())
+    /// The end of a run: what its last state says is settled.
+    pub fn finish(&self) {
+        self.cursor.finish(|| self.router.parents());
     }
 }
 

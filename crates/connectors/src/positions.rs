@@ -22,7 +22,7 @@ pub(crate) fn load<T: DeserializeOwned>(state: &State) -> Result<T> {
     if state.version != VERSION {
         return Err(lost());
     }
-    serde_json::from_value(state.value.clone()).map_err(|e| lost().because(e))
+    state.read().map_err(|e| lost().because(e))
 }
 
 pub(crate) fn other_cursor(was: &str, now: &str) -> Error {

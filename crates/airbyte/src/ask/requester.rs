@@ -13,7 +13,7 @@ use crate::{
     answer::Answer,
     auth::{self, Authenticator, For, Login, Nobody},
     component::Component,
-    errors::Handler,
+    errors::{Handler, reject_paging_actions},
     form,
     inject::{Inject, Part, combine},
     python::text,
@@ -90,6 +90,7 @@ impl Requester {
             return Err(component.unknown_kind());
         }
         let login = |c: &Component<'_>| -> Result<Arc<dyn Login>> {
+            reject_paging_actions(c)?;
             let name = format!("{}_login_requester", setting.name);
             Ok(Arc::new(Self::build(c, &Setting { name: &name }, build)?))
         };

@@ -6,9 +6,9 @@ pub enum Algorithm {
     Rsa(Bits),
     RsaPss(Bits),
     Ecdsa(Bits),
+    /// ECDSA on the curve secp256k1.
+    Secp256k1,
     EdDsa,
-    /// Known to the language, and not to our signer.
-    Other(&'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,7 @@ impl Algorithm {
         };
         match name {
             "EdDSA" => return Some(Self::EdDsa),
-            "ES256K" => return Some(Self::Other("ES256K")),
-            "ES512" => return Some(Self::Other("ES512")),
+            "ES256K" => return Some(Self::Secp256k1),
             _ => {}
         }
         let (family, digits) = name.split_at_checked(2)?;
@@ -54,7 +53,7 @@ impl Algorithm {
             Self::RsaPss(bits) => format!("PS{}", digits(bits)),
             Self::Ecdsa(bits) => format!("ES{}", digits(bits)),
             Self::EdDsa => "EdDSA".into(),
-            Self::Other(name) => name.into(),
+            Self::Secp256k1 => "ES256K".into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! JSON web tokens, signed anew for every request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use base64::{
@@ -10,7 +10,11 @@ use base64::{
 use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
-use super::{Authenticator, algorithm::Algorithm, pem};
+use super::{
+    Authenticator,
+    algorithm::Algorithm,
+    pem::{self, Key},
+};
 use crate::{
     component::Component,
     inject::{Inject, RequestOption},
@@ -48,6 +52,7 @@ pub fn jwt(component: &Component<'_>, build: &Build) -> Result<Arc<dyn Authentic
         more_headers: component.mapping("additional_jwt_headers")?,
         more_claims: component.mapping("additional_jwt_payload")?,
         place,
+        opened: Mutex::new(None),
         build: build.clone(),
     }))
 }
@@ -65,6 +70,8 @@ struct Jwt {
     more_headers: Option<Mapping>,
     more_claims: Option<Mapping>,
     place: RequestOption,
+    /// The last key behind a passphrase with both its texts: opening one takes long.
+    opened: Mutex<Option<([String; 2], Arc<Key>)>>,
     build: Build,
 }
 
@@ -116,17 +123,29 @@ impl Jwt {
     fn sign(&self, text: &[u8]) -> Result<Vec<u8>> {
         let mut secret = self.build.text(&self.secret)?;
         if let Some(passphrase) = &self.passphrase
-            && !self.build.text(passphrase)?.is_empty()
+            && let passphrase = self.build.text(passphrase)?
+            && !passphrase.is_empty()
         {
-            return Err(Error::new(ErrorKind::Unsupported, "a private key behind a passphrase cannot be opened")
-                .fix("store the key without a passphrase"));
+            return pem::sign(self.algorithm, &*self.opened([passphrase, secret])?, text);
         }
         if let Some(encodes) = &self.encodes_secret
             && encodes.eval(&self.build.scope())?
         {
             secret = BASE64_STANDARD.encode(secret);
         }
-        pem::sign(self.algorithm, &secret, text)
+        pem::sign(self.algorithm, &Key::Text(secret), text)
+    }
+
+    fn opened(&self, texts: [String; 2]) -> Result<Arc<Key>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*opened {
+            Some((known, key)) if *known == texts => Ok(key.clone()),
+            _ => {
+                let key = Arc::new(Key::behind(&texts[0], &texts[1])?);
+                *opened = Some((texts, key.clone()));
+                Ok(key)
+            }
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub fn session(component: &Component<'_>, whose: &For<'_>, build: &Build) -> Res
 }
 
 fn duration(component: &Component<'_>, text: &str) -> Result<Span> {
-    text.parse().map_err(|e: jiff::Error| component.error("expiration_duration is no ISO 8601 duration").because(e))
+    crate::cursor::duration(text).map_err(|e| component.error("expiration_duration is no ISO 8601 duration").because(e))
 }
 
 struct Session {

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_schema_of_no_known_draft_is_one_of_the_newest() {
-        for name in ["http://json-schema.org/schema#", "https://json-schema.org/draft-07/schema", "http://127.0.0.1:9/draft-07/schema#", ""] {
+        for name in ["http://json-schema.org/schema#", "https://json-schema.org/draft-07/schema", "http://127.0.0.1:9/draft-07/schema#", ""]
+        {
             let inner = json!({"$schema": name, "type": "object", "required": ["id"]});
             let schema = json!({"$schema": name, "type": "object", "properties": {"a": inner}});
             assert!(adheres(&json!({"a": {"id": 1}}), &schema).is_ok(), "{name}");

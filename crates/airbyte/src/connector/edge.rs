@@ -1,10 +1,14 @@
 //! The records at the newest moment that was read. APIs give them again when they are asked for what is new since then.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write as _,
+};
 
-use linkspan_core::{Error, ErrorKind, Result};
+use linkspan_core::Result;
 use serde_json::{Map, Value, json};
 
+use super::written::foreign;
 use crate::{
     cursor::{At, Cursor},
     record::Record,
@@ -51,19 +55,19 @@ impl Edge {
     /// What an earlier run wrote.
     pub(super) fn read(written: Option<&Value>, cursor: &Cursor) -> Result<Self> {
         let (Some(Value::Object(parts)), Some(definition)) = (written, cursor.definition()) else { return Ok(Self::default()) };
-        let unknown = || Error::new(ErrorKind::DataInvalid, "the state is not one of this source").fix("reset the connection");
         let mut edge = Self::default();
         for (key, newest) in parts {
             // A moment in another format belongs to an earlier manifest: its records come again.
             let Ok(at) = definition.dates.read(&newest["at"]) else { continue };
-            let marks = newest["seen"].as_array().ok_or_else(unknown)?;
-            let seen = marks.iter().map(|mark| mark.as_str().and_then(|mark| u64::from_str_radix(mark, 16).ok()).ok_or_else(unknown));
+            let marks = newest["seen"].as_array().ok_or_else(foreign)?;
+            let seen = marks.iter().map(|mark| mark.as_str().and_then(|mark| u64::from_str_radix(mark, 16).ok()).ok_or_else(foreign));
             edge.0.insert(key.clone(), Newest { at: Some(at), seen: seen.collect::<Result<_>>()? });
         }
         Ok(edge)
     }
 
-    pub(super) fn write(&self, cursor: &Cursor) -> Value {
+    /// What the next run reads; of `many` partitions or more as the text of its JSON.
+    pub(super) fn write(&self, cursor: &Cursor, many: usize) -> Value {
         let Some(definition) = cursor.definition() else { return Value::Null };
         let parts = self.0.iter().filter(|(_, newest)| newest.seen.len() < MOST_RECORDS).take(MOST_PARTITIONS);
         let written = parts.filter_map(|(key, newest)| {
@@ -71,7 +75,16 @@ impl Edge {
             seen.sort();
             Some((key.clone(), json!({"at": definition.dates.write(newest.at?), "seen": seen})))
         });
-        written.collect::<Map<_, _>>().into()
+        if self.0.len() < many {
+            return written.collect::<Map<_, _>>().into();
+        }
+        let mut text = String::from("{");
+        for (at, (key, newest)) in written.enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            let _ = write!(text, "{comma}{}:{newest}", Value::from(key));
+        }
+        text.push('}');
+        text.into()
     }
 
     /// The records that were not sent before; `newest` learns of all.

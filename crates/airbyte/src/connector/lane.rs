@@ -16,17 +16,19 @@ use futures::{
 use linkspan_core::{
     Changes, Clock, Covers, Ended, Error, ErrorKind, JsonRows, Lane, Output, Result, Rows, Scope, State, Stop, StreamName,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::{self, Edge, Newest},
     shape::Shape,
+    written::VERSION,
 };
 use crate::{cursor::Observed, hand, partition::Slices, record::Record, slice::Slice, stream::Stream};
 
-/// The version of the states that lanes write.
-pub(super) const VERSION: u16 = 1;
+/// A part of the state about so many partitions is kept as text: as a tree it takes twenty times the room, and several states are on their
+/// way at once.
+const TEXT_FROM: usize = 200;
 
 /// The language knows three kinds of failure; what is worth another try, or is about access, says so by its cause.
 pub(super) fn plainly(error: Error) -> Error {
@@ -157,7 +159,7 @@ impl GuestLane {
     /// A state of many partitions is large: it is told when the cursor says so, and after a while.
     async fn told_when_due(&mut self, out: &mut Output) -> Result<()> {
         if self.is_due || self.told.elapsed() >= TURN {
-            self.checkpoint(&self.stream.cursor.state(), out).await?;
+            self.checkpoint(out).await?;
         }
         Ok(())
     }
@@ -190,14 +192,14 @@ impl GuestLane {
         out.batch(&self.name, Rows::Json(JsonRows::new(Bytes::from(text), ranges)), Changes::default()).await
     }
 
-    async fn checkpoint(&mut self, state: &Map<String, Value>, out: &mut Output) -> Result<()> {
+    async fn checkpoint(&mut self, out: &mut Output) -> Result<()> {
         self.flush(out).await?;
-        let mut value = json!({ "stream": state });
+        let mut value = Map::from_iter([("stream".to_owned(), self.stream.cursor.kept(TEXT_FROM))]);
         if let Some(edge) = &self.edge {
-            value["edge"] = edge.write(&self.stream.cursor);
+            value.insert("edge".into(), edge.write(&self.stream.cursor, TEXT_FROM));
         }
         (self.told, self.is_due) = (Instant::now(), false);
-        out.checkpoint(&self.scope(), State::new(VERSION, value)).await
+        out.checkpoint(&self.scope(), State::new(VERSION, value.into())).await
     }
 }
 
@@ -255,12 +257,12 @@ impl Lane for GuestLane {
         if stop.requested() {
             // A full read that was stopped has no place to go on from; positions that all partitions share have not moved.
             if self.pace == Pace::Flowing || (self.pace == Pace::ByTurns && self.stream.cursor.counts_slices()) {
-                self.checkpoint(&self.stream.cursor.state(), out).await?;
+                self.checkpoint(out).await?;
             }
             return Ok(Ended::Stopped);
         }
-        let state = self.stream.finish();
-        self.checkpoint(&state, out).await?;
+        self.stream.finish();
+        self.checkpoint(out).await?;
         Ok(Ended::Complete)
     }
 }

@@ -1,6 +1,7 @@
 //! An open guest: check, discover, lanes.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::PathBuf,
     sync::Arc,
@@ -14,13 +15,14 @@ use linkspan_core::{
     Checked, Connector, Context, Cursor, Error, ErrorKind, Lane, Position, ReadMode, Repeats, Result, Scope, Selected,
     Source as HouseSource, State, Stream as HouseStream, StreamName,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::Edge,
-    lane::{GuestLane, Pace, Pending, VERSION, plainly},
+    lane::{GuestLane, Pace, Pending, plainly},
     shape::Shape,
+    written::{foreign, written},
 };
 use crate::{check, kept::Kept, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
 
@@ -115,7 +117,10 @@ impl Guest {
             let group = stream.group.as_ref().map(|group| groups.entry(group.clone()).or_default().clone());
             let edge = match wanted.read {
                 ReadMode::Full => None,
-                _ => Some(Edge::read(from.get(&Scope::Stream(wanted.stream.name.clone())).map(|s| &s.value["edge"]), &stream.cursor)?),
+                _ => {
+                    let edge = from.get(&Scope::Stream(wanted.stream.name.clone())).map(|state| written(state, "edge")).transpose()?;
+                    Some(Edge::read(edge.as_deref(), &stream.cursor)?)
+                }
             };
             let pace = match (wanted.read, wanted.repeats) {
                 (ReadMode::Full, _) => Pace::Once,
@@ -157,11 +162,9 @@ fn states(selected: &[Selected], from: &Position) -> Result<StateInput> {
     StateInput::parse(&Value::from(messages).to_string())
 }
 
-fn told(state: &State) -> Result<&Map<String, Value>> {
-    match state.value.get("stream") {
-        Some(Value::Object(stream)) if state.version == VERSION => Ok(stream),
-        _ => Err(Error::new(ErrorKind::DataInvalid, "the state is not one of this source").fix("reset the connection")),
-    }
+fn told(state: &State) -> Result<Cow<'_, Value>> {
+    let stream = written(state, "stream")?;
+    if stream.is_object() { Ok(stream) } else { Err(foreign()) }
 }
 
 /// A schema that says nothing is found in the first page.

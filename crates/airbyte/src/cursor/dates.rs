@@ -98,6 +98,15 @@ impl Dates {
         self.parse(|format, kind| format.parse(&number_text(value, kind)))
     }
 
+    /// Lists and objects are no times of any format, and an error where times are counted: the reference does not pass over those.
+    pub fn takes(&self, value: &Value) -> Result<()> {
+        let is_counted = |(_, kind): &(Format, Kind)| *kind != Kind::Written;
+        if (value.is_array() || value.is_object()) && self.read.iter().any(is_counted) {
+            return Err(Error::new(ErrorKind::DataInvalid, "the cursor's value is a list or an object where a number of time is expected"));
+        }
+        Ok(())
+    }
+
     pub fn read_text(&self, text: &str) -> Result<At> {
         self.parse(|format, _| format.parse(text))
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fmt::Write as _,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,
@@ -239,8 +240,8 @@ impl Partitioned {
         Ok(self.tell(&mut parts))
     }
 
-    /// The state at the stream's end. Positions that all partitions share move only when every partition was read whole.
-    pub fn finish(&self, parents: Option<Value>) -> Map<String, Value> {
+    /// The stream's end. Positions that all partitions share move only when every partition was read whole.
+    pub fn finish(&self, parents: Option<Value>) {
         let mut parts = self.lock();
         if parts.open.values().all(|open| open.windows == 0) {
             if parts.saw_records {
@@ -249,7 +250,6 @@ impl Partitioned {
             }
             parts.parent_state = parents;
         }
-        self.state_of(&parts)
     }
 
     pub fn is_global(&self) -> bool {
@@ -258,6 +258,27 @@ impl Partitioned {
 
     pub fn state(&self) -> Map<String, Value> {
         self.state_of(&self.lock())
+    }
+
+    /// The state, from so many positions on as its text: as a tree it would take twenty times the room.
+    pub fn kept(&self, many: usize) -> Value {
+        let parts = self.lock();
+        if parts.is_global || parts.kept.order.len() < many {
+            return self.state_of(&parts).into();
+        }
+        let mut text = String::with_capacity(parts.kept.order.len() * 96);
+        text.push_str("{\"use_global_cursor\":false,\"states\":[");
+        for (at, (key, ranged)) in parts.kept.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            // The key is the partition's own text.
+            let _ = write!(text, "{comma}{{\"partition\":{key},\"cursor\":{}}}", Value::Object(ranged.state()));
+        }
+        text.push(']');
+        for (name, value) in self.rest_of(&parts) {
+            let _ = write!(text, ",\"{name}\":{value}");
+        }
+        text.push('}');
+        text.into()
     }
 
     fn tell(&self, parts: &mut Parts) -> Option<Map<String, Value>> {
@@ -275,11 +296,18 @@ impl Partitioned {
         state.insert("use_global_cursor".into(), parts.is_global.into());
         if !parts.is_global {
             let own = |(key, ranged): (&String, &Arc<Ranged>)| {
-                let partition: Value = serde_json::from_str(key).unwrap_or_default();
-                json!({"partition": partition, "cursor": ranged.state()})
+                let partition: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
+                fitting([("partition", fitting(partition)), ("cursor", fitting(ranged.state()))])
             };
             state.insert("states".into(), parts.kept.iter().map(own).collect());
         }
+        state.extend(self.rest_of(parts));
+        state
+    }
+
+    /// What a state holds beside the positions of partitions.
+    fn rest_of(&self, parts: &Parts) -> Map<String, Value> {
+        let mut state = Map::new();
         if let Some(global) = &parts.global {
             state.insert("state".into(), json!({self.definition.field.as_str(): global}));
         }
@@ -340,6 +368,14 @@ impl Parts {
     }
 }
 
+/// An object with no room to spare: there are thousands of them in one state.
+fn fitting<K: Into<String>>(pairs: impl IntoIterator<Item = (K, Value), IntoIter: ExactSizeIterator>) -> Value {
+    let pairs = pairs.into_iter();
+    let mut fields = Map::with_capacity(pairs.len());
+    fields.extend(pairs.map(|(key, value)| (key.into(), value)));
+    Value::Object(fields)
+}
+
 fn whole(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|f| f as i64)).or_else(|| value.as_str()?.trim().parse().ok())
 }
@@ -379,4 +415,36 @@ fn fingerprint(key: &str) -> u128 {
         u128::from(hasher.finish())
     };
     half(0) << 64 | half(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::build, *};
+    use crate::{component::Component, cursor::Asked};
+
+    #[test]
+    fn the_text_of_a_state_is_the_state() {
+        let sync = json!({
+            "type": "DatetimeBasedCursor", "cursor_field": "at", "datetime_format": "%Y-%m-%d", "start_datetime": "2024-01-01",
+        });
+        let states: Vec<_> = (0..20).map(|n| json!({"partition": {"b": n, "a": "ü\"\\"}, "cursor": {"at": "2024-02-01"}})).collect();
+        let before = json!({"use_global_cursor": false, "states": states, "state": {"at": "2024-01-15"}, "lookback_window": 3, "parent_state": {"p": {"x": [1]}}});
+        let asked = Asked {
+            stream: "s",
+            is_partitioned: true,
+            is_grouped: false,
+            state: before.as_object().unwrap().clone(),
+            catalog: None,
+            config: Arc::new(json!({})),
+            clock: Arc::new(linkspan_core::SystemClock),
+        };
+        let super::super::Cursor::Partitioned(parts) = build(Some(&Component::new(&sync, "sync").unwrap()), asked).unwrap() else {
+            panic!()
+        };
+        let tree = Value::Object(parts.state());
+        assert_eq!(parts.kept(21), tree);
+        let Value::String(text) = parts.kept(20) else { panic!() };
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), tree);
+        assert_eq!(text, tree.to_string());
+    }
 }

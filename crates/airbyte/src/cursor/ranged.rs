@@ -193,7 +193,9 @@ impl Ranged {
 
     /// Whether a record lies within this read. One whose value is missing or unreadable does.
     pub fn is_due(&self, value: Option<&Value>) -> Result<bool> {
-        let Some(Ok(at)) = value.filter(|v| !v.is_null()).map(|v| self.definition.dates.read(v)) else { return Ok(true) };
+        let Some(value) = value.filter(|v| !v.is_null()) else { return Ok(true) };
+        self.definition.dates.takes(value)?;
+        let Ok(at) = self.definition.dates.read(value) else { return Ok(true) };
         Ok(self.floor() <= at && at <= self.definition.end()?)
     }
 

@@ -47,6 +47,10 @@ pub(super) fn own_attribute<'a>(value: &Py<'a>, name: &str) -> Outcome<Option<Py
         },
         Py::Record(fields) if name == "data" => Some(Py::JsonDict(fields)),
         Py::Record(_) if name == "associated_slice" || name == "file_reference" => Some(Py::None),
+        Py::Named(names, items) => match names.fields.iter().position(|known| *known == name) {
+            Some(at) => items.0.borrow().get(at).cloned(),
+            None => attributes::method(value, name),
+        },
         Py::Namespace(fields) => fields.borrow().iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
         Py::Loop(_) => attributes::loop_attribute(value, name),
         Py::Int(_) | Py::Bool(_) | Py::Float(_) => number_attribute(value, name),
@@ -102,10 +106,10 @@ fn item_of<'a>(run: &Run, value: &Py<'a>, key: &Py<'_>) -> Outcome<Option<Py<'a>
             }
             Ok(None)
         }
-        Py::Text(text) => Ok(index(key, || text.chars().count()).and_then(|at| text.chars().nth(at)).map(|c| Py::text(c.to_string()))),
+        Py::Text(text) => Ok(index(key, || text.chars().count()).and_then(|at| text.chars().nth(at)).map(|c| value.like(c.to_string()))),
         Py::Bytes(bytes) => Ok(index(key, || bytes.len()).and_then(|at| bytes.get(at)).map(|b| Py::Int((*b).into()))),
         Py::JsonList(items) => Ok(index(key, || items.len()).and_then(|at| items.get(at)).map(Py::json)),
-        Py::List(items) | Py::Tuple(items) => {
+        Py::List(items) | Py::Tuple(items) | Py::Named(_, items) => {
             let items = items.0.borrow();
             Ok(index(key, || items.len()).and_then(|at| items.get(at)).cloned())
         }
@@ -133,8 +137,7 @@ pub(super) fn slice<'a>(run: &Run, value: &Py<'a>, parts: [Option<Py<'a>>; 3]) -
             None | Some(Py::None) => None,
             Some(part) => match part.as_int() {
                 Some(n) => Some(n),
-                // As for any wrong subscript, the result is undefined.
-                None => return Ok(Py::UNDEFINED),
+                None => return type_error("slice indices must be integers or None or have an __index__ method"),
             },
         };
     }
@@ -145,14 +148,15 @@ pub(super) fn slice<'a>(run: &Run, value: &Py<'a>, parts: [Option<Py<'a>>; 3]) -
         Py::Text(text) => {
             run.bytes(text.len())?;
             let chars: Vec<char> = text.chars().collect();
-            Ok(Py::text(picked(chars.len(), bounds).map(|at| chars[at]).collect::<String>()))
+            Ok(value.like(picked(chars.len(), bounds).map(|at| chars[at]).collect::<String>()))
         }
-        Py::List(_) | Py::JsonList(_) | Py::Tuple(_) => {
+        Py::List(_) | Py::JsonList(_) | Py::Tuple(_) | Py::Named(..) => {
             let items = list_of(run, value)?;
             let items = picked(items.len(), bounds).map(|at| items[at].clone()).collect();
-            Ok(if matches!(value, Py::Tuple(_)) { Py::tuple(items) } else { Py::list(items) })
+            Ok(if matches!(value, Py::Tuple(_) | Py::Named(..)) { Py::tuple(items) } else { Py::list(items) })
         }
-        _ => Ok(Py::UNDEFINED),
+        // Jinja hands a slice to the value itself; any other wrong subscript is only undefined.
+        _ => type_error(format!("'{}' object is not subscriptable", value.kind())),
     }
 }
 
@@ -187,7 +191,7 @@ pub(super) fn list_of<'a>(run: &Run, value: &Py<'a>) -> Outcome<Vec<Py<'a>>> {
         Py::JsonList(items) => items.iter().map(Py::json).collect(),
         Py::JsonDict(fields) | Py::Record(fields) | Py::Headers(fields) => keys(fields),
         Py::Slice(slice) => slice.iter().map(|(key, _)| Py::Text(Text::Borrowed(key))).collect(),
-        Py::List(items) | Py::Tuple(items) | Py::Set(items) | Py::View(_, items) => items.0.borrow().clone(),
+        Py::List(items) | Py::Tuple(items) | Py::Named(_, items) | Py::Set(items) | Py::View(_, items) => items.0.borrow().clone(),
         Py::Dict(fields) => fields.0.borrow().iter().map(|(key, _)| key.clone()).collect(),
         Py::Iterator(_, items) => std::mem::take::<VecDeque<_>>(&mut items.borrow_mut()).into(),
         other => return type_error(format!("'{}' object is not iterable", other.kind())),
@@ -205,7 +209,7 @@ pub(super) fn length(value: &Py<'_>) -> Outcome<usize> {
         Py::JsonList(items) => items.len(),
         Py::JsonDict(fields) | Py::Record(fields) | Py::Headers(fields) => fields.len(),
         Py::Slice(slice) => slice.len(),
-        Py::List(items) | Py::Tuple(items) | Py::Set(items) | Py::View(_, items) => items.0.borrow().len(),
+        Py::List(items) | Py::Tuple(items) | Py::Named(_, items) | Py::Set(items) | Py::View(_, items) => items.0.borrow().len(),
         Py::Dict(fields) => fields.0.borrow().len(),
         Py::Loop(inside) => inside.items.len(),
         other => return type_error(format!("object of type '{}' has no len()", other.kind())),
@@ -243,7 +247,9 @@ pub(super) fn contains(run: &Run, inside: &Py<'_>, wanted: &Py<'_>) -> Outcome<b
             Py::Text(wanted) => items.iter().any(|item| item.as_str() == Some(wanted)),
             _ => position(run, &list_of(run, inside)?, wanted)?.is_some(),
         },
-        Py::List(items) | Py::Tuple(items) | Py::Set(items) | Py::View(_, items) => position(run, &items.0.borrow(), wanted)?.is_some(),
+        Py::List(items) | Py::Tuple(items) | Py::Named(_, items) | Py::Set(items) | Py::View(_, items) => {
+            position(run, &items.0.borrow(), wanted)?.is_some()
+        }
         Py::Undefined(_) => false,
         Py::Iterator(..) => position(run, &list_of(run, inside)?, wanted)?.is_some(),
         other => return type_error(format!("argument of type '{}' is not iterable", other.kind())),

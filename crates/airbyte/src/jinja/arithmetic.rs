@@ -2,6 +2,7 @@
 
 use super::{
     access::list_of,
+    html,
     order::insert,
     printf::percent,
     show::shown,
@@ -12,7 +13,8 @@ use super::{
 
 pub(super) fn binary<'a>(run: &Run, operator: Operator, a: &Py<'a>, b: &Py<'a>) -> Outcome<Py<'a>> {
     if let (Operator::Mod, Py::Text(format)) = (operator, a) {
-        return percent(run, format, b).map(Py::text);
+        let text = if a.is_markup() { percent(run, format, &html::safe(run, b)?)? } else { percent(run, format, b)? };
+        return Ok(a.like(text));
     }
     a.defined()?;
     b.defined()?;
@@ -26,6 +28,11 @@ pub(super) fn binary<'a>(run: &Run, operator: Operator, a: &Py<'a>, b: &Py<'a>) 
         return floats(operator, a, b).map(Py::Float);
     }
     match (operator, a, b) {
+        (Operator::Add, Py::Text(_), Py::Text(_)) if a.is_markup() || b.is_markup() => {
+            let text = html::escaped_once(run, a)? + &html::escaped_once(run, b)?;
+            run.bytes(text.len())?;
+            Ok(Py::markup(text))
+        }
         (Operator::Add, Py::Text(a), Py::Text(b)) => {
             run.bytes(a.len() + b.len())?;
             Ok(Py::text(format!("{}{}", &**a, &**b)))
@@ -54,7 +61,7 @@ fn repeat<'a>(run: &Run, value: &Py<'a>, count: i128) -> Outcome<Py<'a>> {
     let count = usize::try_from(count.clamp(0, i128::from(u32::MAX))).unwrap_or_default();
     if let Py::Text(text) = value {
         run.bytes(text.len().saturating_mul(count))?;
-        return Ok(Py::text(text.repeat(count)));
+        return Ok(value.like(text.repeat(count)));
     }
     let items = list_of(run, value)?;
     run.bytes(items.len().saturating_mul(count).saturating_mul(size_of::<Py<'_>>()))?;

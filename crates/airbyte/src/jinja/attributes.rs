@@ -2,10 +2,13 @@
 
 use std::rc::Rc;
 
+use jiff::civil::{Date, DateTime};
+
 use super::{
-    times::delta_parts,
+    times::{DAY, delta_parts},
     value::{Outcome, Py},
 };
+use crate::datetime::Moment;
 
 const TEXT: &[&str] = &[
     "capitalize",
@@ -68,8 +71,10 @@ const INT: &[&str] = &["bit_length", "conjugate", "as_integer_ratio", "to_bytes"
 const FLOAT: &[&str] = &["is_integer", "conjugate", "as_integer_ratio", "hex"];
 const MOMENT: &[&str] = &[
     "astimezone",
+    "combine",
     "ctime",
     "date",
+    "dst",
     "fromisoformat",
     "fromtimestamp",
     "isocalendar",
@@ -81,15 +86,31 @@ const MOMENT: &[&str] = &[
     "strptime",
     "time",
     "timestamp",
+    "timetuple",
+    "timetz",
     "today",
     "toordinal",
+    "tzname",
     "utcfromtimestamp",
     "utcnow",
     "utcoffset",
+    "utctimetuple",
     "weekday",
 ];
-const DATE: &[&str] =
-    &["ctime", "fromisoformat", "isocalendar", "isoformat", "isoweekday", "replace", "strftime", "today", "toordinal", "weekday"];
+const DATE: &[&str] = &[
+    "ctime",
+    "fromisoformat",
+    "fromtimestamp",
+    "isocalendar",
+    "isoformat",
+    "isoweekday",
+    "replace",
+    "strftime",
+    "timetuple",
+    "today",
+    "toordinal",
+    "weekday",
+];
 const CLOCK: &[&str] = &["isoformat", "strftime"];
 const DELTA: &[&str] = &["total_seconds"];
 const LOOP: &[&str] = &["cycle", "changed"];
@@ -100,7 +121,7 @@ pub(super) fn method<'a>(value: &Py<'a>, name: &str) -> Option<Py<'a>> {
     let names = match value {
         Py::Text(_) => TEXT,
         Py::List(_) | Py::JsonList(_) => LIST,
-        Py::Tuple(_) => TUPLE,
+        Py::Tuple(_) | Py::Named(..) => TUPLE,
         Py::Dict(_) | Py::JsonDict(_) => DICT,
         Py::Record(_) | Py::Slice(_) => MAPPING,
         Py::Headers(_) => HEADERS,
@@ -127,9 +148,17 @@ pub(super) fn time_attribute<'a>(value: &Py<'a>, name: &str) -> Option<Py<'a>> {
             "tzinfo" if *zoned => Some(Py::Zone(moment.offset)),
             "tzinfo" => Some(Py::None),
             "fold" => int(0),
+            "min" => Some(Py::Moment(Moment::utc(DateTime::constant(1, 1, 1, 0, 0, 0, 0)), false)),
+            "max" => Some(Py::Moment(Moment::utc(DateTime::constant(9999, 12, 31, 23, 59, 59, 999_999_000)), false)),
+            "resolution" => Some(Py::Delta(1)),
             _ => date_part(moment.wall.date(), name).or_else(|| clock_part(moment.wall.time(), name)),
         },
-        Py::Date(date) => date_part(*date, name),
+        Py::Date(date) => match name {
+            "min" => Some(Py::Date(Date::constant(1, 1, 1))),
+            "max" => Some(Py::Date(Date::constant(9999, 12, 31))),
+            "resolution" => Some(Py::Delta(DAY)),
+            _ => date_part(*date, name),
+        },
         Py::Clock(_) if name == "tzinfo" => Some(Py::None),
         Py::Clock(time) => clock_part(*time, name),
         Py::Delta(micros) => {
@@ -138,6 +167,9 @@ pub(super) fn time_attribute<'a>(value: &Py<'a>, name: &str) -> Option<Py<'a>> {
                 "days" => Some(Py::Int(days)),
                 "seconds" => Some(Py::Int(seconds)),
                 "microseconds" => Some(Py::Int(micros)),
+                "min" => Some(Py::Delta(-999_999_999 * DAY)),
+                "max" => Some(Py::Delta(1_000_000_000 * DAY - 1)),
+                "resolution" => Some(Py::Delta(1)),
                 _ => None,
             }
         }
@@ -152,7 +184,7 @@ pub(super) fn time_attribute<'a>(value: &Py<'a>, name: &str) -> Option<Py<'a>> {
     }
 }
 
-fn date_part<'a>(date: jiff::civil::Date, name: &str) -> Option<Py<'a>> {
+fn date_part<'a>(date: Date, name: &str) -> Option<Py<'a>> {
     Some(Py::Int(match name {
         "year" => date.year().into(),
         "month" => date.month().into(),

@@ -85,8 +85,11 @@ impl<'a> Eval<'_, 'a> {
             Node::CallBlock(call, body) => return self.call_block(call, body, out),
             Node::Filtered(filter, body) => {
                 let text = self.captured(body)?;
-                let value = self.filtered_text(Some(filter), text)?;
-                show(self.run, out, &value)?;
+                // Jinja joins this as it is, with no text made of it.
+                match self.filtered_text(Some(filter), text)? {
+                    value @ Py::Text(_) => show(self.run, out, &value)?,
+                    value => return type_error(format!("sequence item 0: expected str instance, {} found", value.kind())),
+                }
             }
             Node::Scoped(body) => return self.inner(|eval| eval.nodes(body, out)),
             Node::Foreign => return type_error("no loader for this environment specified"),

@@ -4,11 +4,12 @@ use super::{
     access::{length, length as length_of, list_of, own_attribute, pairs},
     arguments::{Given, int, required, text},
     arithmetic::negative,
-    codes, printf, regexes, sequences,
+    codes, html, printf, regexes, sequences,
     sequences::Path,
     show::{Dump, dumps, repr, show, shown},
     tests, text_methods,
     value::{Outcome, Py, Run, other, type_error},
+    wrap,
 };
 
 pub(super) const NAMES: &[&str] = &[
@@ -92,6 +93,7 @@ pub(super) fn apply<'a>(run: &Run, name: &str, value: &Py<'a>, given: Given<'a>)
         "sum" => sequences::sum(run, value, given),
         "batch" => sequences::batch(run, value, given),
         "slice" => sequences::slice(run, value, given),
+        "random" => given.none().and_then(|()| random(run, value)),
         "reverse" => given.none().and_then(|()| sequences::reversed(run, value)),
         "map" => map(run, value, given),
         "select" | "reject" => select(run, value, given, name == "select", false),
@@ -128,6 +130,13 @@ fn default<'a>(value: &Py<'a>, given: Given<'a>) -> Outcome<Py<'a>> {
         return Ok(default.unwrap_or(Py::text("")));
     }
     Ok(value.clone())
+}
+
+/// Any one of a sequence's items.
+fn random<'a>(run: &Run, value: &Py<'a>) -> Outcome<Py<'a>> {
+    let items = list_of(run, value)?;
+    let at = uuid::Uuid::new_v4().as_u128() % items.len().max(1) as u128;
+    Ok(items.into_iter().nth(at as usize).unwrap_or(Py::UNDEFINED))
 }
 
 fn items<'a>(value: &Py<'a>) -> Outcome<Py<'a>> {
@@ -312,7 +321,7 @@ fn tojson<'a>(run: &Run, value: &Py<'a>, given: Given<'a>) -> Outcome<Py<'a>> {
     let indent = indent.filter(|indent| !matches!(indent, Py::None)).map(|indent| int(&indent)).transpose()?;
     let mut out = String::new();
     dumps(run, &mut out, value, Dump { sorted: true, indent: indent.map(|width| width.max(0) as usize) }, 0)?;
-    Ok(Py::text(out.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026").replace('\'', "\\u0027")))
+    Ok(Py::markup(out.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026").replace('\'', "\\u0027")))
 }
 
 /// The language's own filter: what is no text becomes JSON in three quotes, which reads back as a text.
@@ -381,18 +390,19 @@ fn text_filter<'a>(run: &Run, name: &str, value: &Py<'a>, given: Given<'a>) -> O
         return other(format!("No filter named '{name}'."));
     }
     let text = shown(run, value)?;
+    let like = |text: String| value.like(text);
     let result = match name {
-        "lower" => given.none().map(|()| text.to_lowercase())?,
-        "upper" => given.none().map(|()| text.to_uppercase())?,
-        "capitalize" => given.none().map(|()| text_methods::capitalized(&text))?,
-        "title" => given.none().map(|()| title(&text))?,
+        "lower" => given.none().map(|()| text.to_lowercase()).map(like)?,
+        "upper" => given.none().map(|()| text.to_uppercase()).map(like)?,
+        "capitalize" => given.none().map(|()| text_methods::capitalized(&text)).map(like)?,
+        "title" => given.none().map(|()| title(&text)).map(Py::text)?,
         "trim" => {
             let [chars] = given.places(["chars"])?;
             let chars: Option<Vec<char>> = match chars {
                 None | Some(Py::None) => None,
                 Some(chars) => Some(super::arguments::text(&chars)?.chars().collect()),
             };
-            text.trim_matches(|c| chars.as_ref().map_or_else(|| text_methods::is_space(c), |chars| chars.contains(&c))).to_owned()
+            like(text.trim_matches(|c| chars.as_ref().map_or_else(|| text_methods::is_space(c), |chars| chars.contains(&c))).to_owned())
         }
         "replace" => {
             let [old, new, count] = given.places(["old", "new", "count"])?;
@@ -401,34 +411,43 @@ fn text_filter<'a>(run: &Run, name: &str, value: &Py<'a>, given: Given<'a>) -> O
                 None | Some(Py::None) => -1,
                 Some(count) => int(&count)?,
             };
-            text_methods::replaced(run, &text, &old, &new, count)?
+            Py::text(text_methods::replaced(run, &text, &old, &new, count)?)
         }
         "center" => {
             let [width] = given.places(["width"])?;
             let width = width.map_or(Ok(80), |width| int(&width))?;
-            text_methods::padded(run, &text, name, usize::try_from(width).unwrap_or_default(), ' ')?
+            like(text_methods::padded(run, &text, name, usize::try_from(width).unwrap_or_default(), ' ')?)
         }
-        "format" => printf::percent_filter(run, &text, given)?,
+        "format" if value.is_markup() => {
+            let positional = given.positional.iter().map(|value| html::safe(run, value)).collect::<Outcome<_>>()?;
+            let named = given.named.into_iter().map(|(name, value)| Ok((name, html::safe(run, &value)?))).collect::<Outcome<_>>()?;
+            like(printf::percent_filter(run, &text, Given { positional, named })?)
+        }
+        "format" => Py::text(printf::percent_filter(run, &text, given)?),
         "truncate" => truncate(value, text, given)?,
-        "indent" => indent(run, value, given)?,
+        "indent" => like(indent(run, value, given)?),
+        "wordwrap" => Py::text(wrap::wrap(run, value, given)?),
         "wordcount" => {
             given.none()?;
             let words = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count();
-            return Ok(Py::Int(words as i128));
+            Py::Int(words as i128)
         }
-        "escape" | "e" | "forceescape" => given.none().map(|()| escaped(&text))?,
-        "safe" => given.none().map(|()| text)?,
-        "striptags" => given.none().map(|()| without_tags(&text))?,
-        "filesizeformat" => file_size(value, given)?,
+        "escape" | "e" => given.none().and_then(|()| html::escaped_once(run, value)).map(Py::markup)?,
+        "forceescape" => given.none().map(|()| Py::markup(html::escaped(&text)))?,
+        "safe" => given.none().map(|()| Py::markup(text))?,
+        "striptags" => given.none().map(|()| Py::text(html::without_tags(&text)))?,
+        "urlize" => Py::text(html::links(run, value, given)?),
+        "xmlattr" => Py::text(html::attributes(run, value, given)?),
+        "filesizeformat" => Py::text(file_size(value, given)?),
         "pprint" => {
             given.none()?;
             let mut out = String::new();
             repr(run, &mut out, value, 0)?;
-            out
+            Py::text(out)
         }
         _ => return other(format!("the filter {name} is not supported")),
     };
-    Ok(Py::text(result))
+    Ok(result)
 }
 
 /// A capital behind white space, a hyphen or an opening bracket.
@@ -448,7 +467,7 @@ fn title(text: &str) -> String {
     out
 }
 
-fn truncate(value: &Py<'_>, text: String, given: Given<'_>) -> Outcome<String> {
+fn truncate<'a>(value: &Py<'a>, text: String, given: Given<'a>) -> Outcome<Py<'a>> {
     let [length, kill_words, end, leeway] = given.places(["length", "killwords", "end", "leeway"])?;
     let size = |value: Option<Py<'_>>, default: i128| match value {
         None | Some(Py::None) => Ok(default),
@@ -462,14 +481,15 @@ fn truncate(value: &Py<'_>, text: String, given: Given<'_>) -> Outcome<String> {
     }
     // The length of any value is asked for, but only a text can be cut.
     if length_of(value)? as i128 <= length + leeway {
-        return Ok(text);
+        return Ok(value.clone());
     }
     let Py::Text(_) = value else { return other("only a text can be cut") };
+    let end = if value.is_markup() { html::escaped(&end) } else { end };
     let cut: String = text.chars().take((length - tail) as usize).collect();
     if kill_words.map_or(Ok(false), |kill| kill.is_true())? {
-        return Ok(cut + &end);
+        return Ok(value.like(cut + &end));
     }
-    Ok(cut.rsplit_once(' ').map_or(cut.as_str(), |(before, _)| before).to_owned() + &end)
+    Ok(value.like(cut.rsplit_once(' ').map_or(cut.as_str(), |(before, _)| before).to_owned() + &end))
 }
 
 fn indent(run: &Run, value: &Py<'_>, given: Given<'_>) -> Outcome<String> {
@@ -496,38 +516,16 @@ fn indent(run: &Run, value: &Py<'_>, given: Given<'_>) -> Outcome<String> {
     Ok(if first { prefix + &out } else { out })
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('>', "&gt;").replace('<', "&lt;").replace('\'', "&#39;").replace('"', "&#34;")
-}
-
-fn without_tags(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('<') {
-        out.push_str(&rest[..at]);
-        let end = if rest[at..].starts_with("<!--") { rest[at..].find("-->").map(|e| e + 3) } else { rest[at..].find('>').map(|e| e + 1) };
-        let Some(end) = end else {
-            out.push_str(&rest[at..]);
-            rest = "";
-            break;
-        };
-        rest = &rest[at + end..];
-    }
-    out.push_str(rest);
-    let text = out.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&#39;", "'")
-        .replace("&#34;", "\"")
-        .replace("&quot;", "\"")
-        .replace("&amp;", "&")
-}
-
 fn file_size(value: &Py<'_>, given: Given<'_>) -> Outcome<String> {
     let [binary] = given.places(["binary"])?;
     let binary = binary.map_or(Ok(false), |binary| binary.is_true())?;
     value.defined()?;
-    let Some(bytes) = to_float(value) else { return other("could not convert the value to a number") };
+    let Some(bytes) = to_float(value) else {
+        return match value {
+            Py::Text(_) => other("could not convert the text to a number"),
+            value => type_error(format!("float() argument must be a string or a real number, not '{}'", value.kind())),
+        };
+    };
     let base: f64 = if binary { 1024.0 } else { 1000.0 };
     if bytes == 1.0 {
         return Ok("1 Byte".into());

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::{
     access::{contains, header, item, list_of, pairs, pairs_of},
     arguments::{Given, int, required, text},
+    html,
     order::{equal, insert, position, sorted},
     text_methods, time_methods,
     value::{Outcome, Pairs, Py, Run, other, type_error},
@@ -13,8 +14,9 @@ use super::{
 pub(super) fn call<'a>(run: &Run, object: &Py<'a>, name: &'static str, given: Given<'a>) -> Outcome<Py<'a>> {
     run.step(1)?;
     match object {
+        Py::Text(_) if object.is_markup() => html::call(run, object, name, given),
         Py::Text(value) => text_methods::call(run, value, name, given),
-        Py::JsonList(_) | Py::Tuple(_) => read_list(run, object, name, given),
+        Py::JsonList(_) | Py::Tuple(_) | Py::Named(..) => read_list(run, object, name, given),
         Py::List(items) => match name {
             "count" | "index" | "copy" => read_list(run, object, name, given),
             _ => change_list(run, &items.0, name, given),
@@ -301,6 +303,7 @@ fn number<'a>(object: &Py<'a>, name: &str, given: Given<'a>) -> Outcome<Py<'a>> 
         (Py::Float(f), "is_integer") => Ok(Py::Bool(f.fract() == 0.0)),
         (_, "is_integer") => Ok(Py::Bool(true)),
         (_, "conjugate") => Ok(object.clone()),
+        (Py::Int(_) | Py::Bool(_), "as_integer_ratio") => Ok(Py::tuple(vec![Py::Int(object.as_int().unwrap_or_default()), Py::Int(1)])),
         (_, "bit_length") => Ok(Py::Int((128 - object.as_int().unwrap_or_default().unsigned_abs().leading_zeros()).into())),
         _ => other(format!("the method {name} is not supported")),
     }

@@ -26,7 +26,7 @@ fn equal_at(run: &Run, a: &Py<'_>, b: &Py<'_>, depth: usize) -> Outcome<bool> {
         (Py::Undefined(_), Py::Undefined(_)) | (Py::None, Py::None) => true,
         (Py::Text(a), Py::Text(b)) => **a == **b,
         (Py::Bytes(a), Py::Bytes(b)) => a == b,
-        (Py::Tuple(a), Py::Tuple(b)) => return all_equal(run, &a.0.borrow(), &b.0.borrow(), depth),
+        (Py::Tuple(a) | Py::Named(_, a), Py::Tuple(b) | Py::Named(_, b)) => return all_equal(run, &a.0.borrow(), &b.0.borrow(), depth),
         (Py::Set(a) | Py::View("dict_keys", a), Py::Set(b) | Py::View("dict_keys", b)) => {
             let (a, b) = (a.0.borrow(), b.0.borrow());
             a.len() == b.len() && a.iter().try_fold(true, |all, item| Ok(all && position(run, &b, item)?.is_some()))?
@@ -123,7 +123,7 @@ pub(super) fn order(run: &Run, a: &Py<'_>, b: &Py<'_>, sign: &str) -> Outcome<Op
     Ok(match (a, b) {
         (Py::Text(a), Py::Text(b)) => Some((**a).cmp(&**b)),
         (Py::Bytes(a), Py::Bytes(b)) => Some(a.cmp(b)),
-        (Py::Tuple(a), Py::Tuple(b)) => return in_turn(run, &a.0.borrow(), &b.0.borrow(), sign),
+        (Py::Tuple(a) | Py::Named(_, a), Py::Tuple(b) | Py::Named(_, b)) => return in_turn(run, &a.0.borrow(), &b.0.borrow(), sign),
         (Py::Moment(a, zoned_a), Py::Moment(b, zoned_b)) if zoned_a == zoned_b => {
             Some(super::times::instant(a).cmp(&super::times::instant(b)))
         }
@@ -182,7 +182,7 @@ pub(super) fn hashable(value: &Py<'_>) -> Outcome<()> {
         Py::List(_) | Py::JsonList(_) | Py::Dict(_) | Py::JsonDict(_) | Py::Set(_) => {
             type_error(format!("unhashable type: '{}'", value.kind()))
         }
-        Py::Tuple(items) => items.0.borrow().iter().try_for_each(hashable),
+        Py::Tuple(items) | Py::Named(_, items) => items.0.borrow().iter().try_for_each(hashable),
         _ => Ok(()),
     }
 }

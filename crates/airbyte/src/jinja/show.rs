@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::value::{Outcome, Py, Run, other, type_error};
+use super::value::{Outcome, Py, Run, Text, other, type_error};
 use crate::python::{float_text, quoted};
 
 /// Python stops near here as well.
@@ -45,6 +45,7 @@ pub(super) fn repr(run: &Run, out: &mut String, value: &Py<'_>, depth: usize) ->
         Py::Bool(false) => out.push_str("False"),
         Py::Int(n) => out.push_str(&n.to_string()),
         Py::Float(f) => out.push_str(&float_text(*f)),
+        Py::Text(Text::Markup(text)) => out.push_str(&format!("Markup({})", quoted(text))),
         Py::Text(text) => out.push_str(&quoted(text)),
         Py::Bytes(bytes) => out.push_str(&crate::python::Literal::Bytes(bytes.to_vec()).repr()),
         Py::JsonList(items) => return many(run, out, ["[", "]"], items.iter().map(Py::json), depth),
@@ -57,6 +58,17 @@ pub(super) fn repr(run: &Run, out: &mut String, value: &Py<'_>, depth: usize) ->
             return many(run, out, ends, items.iter().cloned(), depth);
         }
         Py::Set(items) if items.0.borrow().is_empty() => out.push_str("set()"),
+        Py::Named(names, items) => {
+            let items = items.0.borrow();
+            out.push_str(names.kind);
+            for (at, (name, item)) in names.fields.iter().zip(items.iter()).enumerate() {
+                out.push_str(if at == 0 { "(" } else { ", " });
+                out.push_str(name);
+                out.push('=');
+                repr(run, out, item, depth + 1)?;
+            }
+            out.push(')');
+        }
         Py::Set(items) => return many(run, out, ["{", "}"], items.0.borrow().iter().cloned(), depth),
         Py::View(kind, items) => {
             out.push_str(kind);
@@ -66,7 +78,8 @@ pub(super) fn repr(run: &Run, out: &mut String, value: &Py<'_>, depth: usize) ->
         Py::Moment(moment, zoned) => out.push_str(&super::times::moment_repr(moment, *zoned)),
         Py::Date(date) => out.push_str(&format!("datetime.date({}, {}, {})", date.year(), date.month(), date.day())),
         Py::Delta(micros) => out.push_str(&super::times::delta_repr(*micros)),
-        Py::Clock(_) | Py::Months(_) | Py::Zone(_) => show(run, out, value)?,
+        Py::Months(months) => out.push_str(&super::times::months_repr(months)),
+        Py::Clock(_) | Py::Zone(_) => show(run, out, value)?,
         // Python shows an address, which differs from run to run.
         Py::Method(object, name) => out.push_str(&format!("<built-in method {name} of {} object at 0x7f0000000000>", object.kind())),
         Py::Builtin(name) => out.push_str(&format!("<function {name} at 0x7f0000000000>")),
@@ -92,7 +105,7 @@ fn many<'a>(run: &Run, out: &mut String, ends: [&str; 2], items: impl Iterator<I
 }
 
 fn json_pairs<'a>(run: &Run, out: &mut String, fields: impl Iterator<Item = (&'a String, &'a Value)>, depth: usize) -> Outcome<()> {
-    pairs(run, out, fields.map(|(k, v)| (Py::Text(super::value::Text::Borrowed(k)), Py::json(v))), depth)
+    pairs(run, out, fields.map(|(k, v)| (Py::Text(Text::Borrowed(k)), Py::json(v))), depth)
 }
 
 fn pairs<'a>(run: &Run, out: &mut String, pairs: impl Iterator<Item = (Py<'a>, Py<'a>)>, depth: usize) -> Outcome<()> {
@@ -130,7 +143,7 @@ pub(super) fn dumps(run: &Run, out: &mut String, value: &Py<'_>, how: Dump, dept
         Py::Float(f) => out.push_str(&json_float(*f)),
         Py::Text(text) => json_text(out, text),
         Py::JsonList(items) => return json_list(run, out, items.iter().map(Py::json).collect(), how, depth),
-        Py::List(items) | Py::Tuple(items) => return json_list(run, out, items.0.borrow().clone(), how, depth),
+        Py::List(items) | Py::Tuple(items) | Py::Named(_, items) => return json_list(run, out, items.0.borrow().clone(), how, depth),
         Py::JsonDict(fields) => {
             let pairs = fields.iter().map(|(k, v)| (k.clone(), Py::json(v))).collect();
             return json_dict(run, out, pairs, how, depth);

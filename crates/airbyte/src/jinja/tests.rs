@@ -91,6 +91,7 @@ pub(super) fn is<'a>(run: &Run, name: &str, value: &Py<'a>, given: Given<'a>, fi
         "sequence" => length(value).is_ok() && !matches!(value, Py::Set(_) | Py::View(..) | Py::Loop(_)),
         "iterable" => matches!(value, Py::Iterator(..)) || list_of(run, value).is_ok(),
         "callable" => is_callable(value)?,
+        "escaped" => value.is_markup(),
         _ => false,
     })
 }

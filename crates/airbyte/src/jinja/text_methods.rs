@@ -1,8 +1,9 @@
 //! Methods of texts. Places and lengths are in characters, as in Python.
 
 use super::{
-    access::{list_of, pairs},
+    access::{item, list_of, pairs},
     arguments::{Given, int, text},
+    order::insert,
     printf::braces,
     value::{Outcome, Py, Run, Text, other, type_error},
 };
@@ -50,7 +51,8 @@ pub(super) fn call<'a>(run: &Run, value: &Text<'a>, name: &str, given: Given<'a>
             let width = given.first().map(int).transpose()?.unwrap_or(8).clamp(0, 1000) as usize;
             new(tabs_expanded(value, width))
         }
-        "maketrans" | "translate" => other(format!("the method {name} is not supported")),
+        "maketrans" => maketrans(run, given),
+        "translate" => translate(run, value, &given.between(1, 1)?[0]).map(Py::text),
         _ => {
             given.none()?;
             Ok(Py::Bool(is(value, name)))
@@ -360,6 +362,56 @@ pub(super) fn padded(run: &Run, value: &str, name: &str, width: usize, fill: cha
             fills(left) + value + &fills(missing - left)
         }
     })
+}
+
+/// The table that `translate` takes: code points, and what stands for them.
+fn maketrans<'a>(run: &Run, given: Given<'a>) -> Outcome<Py<'a>> {
+    let given = given.between(1, 3)?;
+    let code = |c: char| Py::Int(u32::from(c).into());
+    let mut table = Vec::new();
+    if given.len() == 1 {
+        let Some(pairs) = pairs(&given[0]) else { return type_error("if you give only one argument to maketrans it must be a dict") };
+        for (key, value) in pairs {
+            let key = match key.as_text().map(|text| text.chars().collect::<Vec<_>>()) {
+                Some(chars) if chars.len() == 1 => code(chars[0]),
+                Some(_) => return other("string keys in translate table must be of length 1"),
+                None => Py::Int(int(&key)?),
+            };
+            insert(run, &mut table, key, value)?;
+        }
+        return Ok(Py::dict(table));
+    }
+    let (from, to) = (text(&given[0])?, text(&given[1])?);
+    if from.chars().count() != to.chars().count() {
+        return other("the first two maketrans arguments must have equal length");
+    }
+    for (from, to) in from.chars().zip(to.chars()) {
+        insert(run, &mut table, code(from), code(to))?;
+    }
+    for gone in given.get(2).map(text).transpose()?.unwrap_or_default().chars() {
+        insert(run, &mut table, code(gone), Py::None)?;
+    }
+    Ok(Py::dict(table))
+}
+
+fn translate(run: &Run, value: &str, table: &Py<'_>) -> Outcome<String> {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        run.step(1)?;
+        match item(run, table, &Py::Int(u32::from(c).into()))? {
+            Py::Undefined(_) => out.push(c),
+            Py::None => {}
+            Py::Text(text) => {
+                run.bytes(text.len())?;
+                out.push_str(&text);
+            }
+            code => match u32::try_from(int(&code)?).ok().and_then(char::from_u32) {
+                Some(c) => out.push(c),
+                None => return other("character mapping must be in range(0x110000)"),
+            },
+        }
+    }
+    Ok(out)
 }
 
 fn tabs_expanded(value: &str, width: usize) -> String {

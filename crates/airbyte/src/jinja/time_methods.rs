@@ -8,7 +8,7 @@ use jiff::{
 use super::{
     arguments::{Given, int, required, text},
     times,
-    value::{Fault, Outcome, Py, Run, other, type_error},
+    value::{Fault, Named, Outcome, Py, Run, other, type_error},
 };
 use crate::datetime::{self, Format, Moment};
 
@@ -61,6 +61,27 @@ fn moment_method<'a>(run: &Run, moment: &Moment, zoned: bool, name: &str, given:
             let [separator, timespec] = given.places(["sep", "timespec"])?;
             iso(times::isoformat_to(moment, zoned, &text_or(separator, "T")?, &text_or(timespec, "auto")?))
         }
+        "tzname" => given.none().map(|()| match (zoned, moment.offset.is_zero()) {
+            (false, _) => Py::None,
+            (true, true) => Py::text("UTC"),
+            (true, false) => Py::text(times::zone_text(moment.offset)),
+        }),
+        // What has a zone here has a fixed one.
+        "dst" => given.none().map(|()| Py::None),
+        "timetuple" => given.none().map(|()| time_tuple(moment.wall, -1)),
+        "utctimetuple" => {
+            given.none()?;
+            times::shifted(moment.wall, -moment.offset.as_micros()).map(|wall| time_tuple(wall, 0))
+        }
+        "timetz" => given.none().map(|()| Py::Clock(moment.wall.time())),
+        "combine" => {
+            let [date, time] = given.places(["date", "time"])?;
+            match (required(date, "date")?, required(time, "time")?) {
+                (Py::Date(date), Py::Clock(time)) => Ok(Py::Moment(Moment::utc(date.to_datetime(time)), false)),
+                (Py::Moment(day, _), Py::Clock(time)) => Ok(Py::Moment(Moment::utc(day.wall.date().to_datetime(time)), false)),
+                _ => type_error("combine() takes a date and a time"),
+            }
+        }
         "date" => given.none().map(|()| Py::Date(moment.wall.date())),
         "time" => given.none().map(|()| Py::Clock(moment.wall.time())),
         "timestamp" => given.none().map(|()| Py::Float(moment.timestamp())),
@@ -100,6 +121,19 @@ fn moment_method<'a>(run: &Run, moment: &Moment, zoned: bool, name: &str, given:
     }
 }
 
+static ISO_WEEK: Named = Named { kind: "datetime.IsoCalendarDate", fields: &["year", "week", "weekday"] };
+static TIME_TUPLE: Named = Named {
+    kind: "time.struct_time",
+    fields: &["tm_year", "tm_mon", "tm_mday", "tm_hour", "tm_min", "tm_sec", "tm_wday", "tm_yday", "tm_isdst"],
+};
+
+fn time_tuple<'a>(wall: DateTime, summer: i128) -> Py<'a> {
+    let parts =
+        [wall.year().into(), wall.month().into(), wall.day().into(), wall.hour().into(), wall.minute().into(), wall.second().into()];
+    let days = [i128::from(wall.weekday().to_monday_zero_offset()), wall.day_of_year().into(), summer];
+    Py::named(&TIME_TUPLE, parts.into_iter().chain(days).map(Py::Int).collect())
+}
+
 /// Python's own `strptime`: without a zone in the format, the time has none.
 fn strptime<'a>(given: Given<'a>) -> Outcome<Py<'a>> {
     let given = given.between(2, 2)?;
@@ -137,7 +171,13 @@ fn date_method<'a>(run: &Run, date: Date, name: &str, given: Given<'a>) -> Outco
         "isocalendar" => {
             given.none()?;
             let week = date.iso_week_date();
-            Ok(Py::tuple(vec![Py::Int(week.year().into()), Py::Int(week.week().into()), Py::Int(monday + 1)]))
+            Ok(Py::named(&ISO_WEEK, vec![Py::Int(week.year().into()), Py::Int(week.week().into()), Py::Int(monday + 1)]))
+        }
+        "timetuple" => given.none().map(|()| time_tuple(date.to_datetime(Time::midnight()), -1)),
+        "fromtimestamp" => {
+            let seconds = given.between(1, 1)?[0].as_number().ok_or_else(|| Fault::Type("a number is expected".into()))?;
+            let wall = times::shifted(DateTime::constant(1970, 1, 1, 0, 0, 0, 0), (seconds * 1e6).round_ties_even() as i128)?;
+            Ok(Py::Date(wall.date()))
         }
         "toordinal" => {
             given.none()?;

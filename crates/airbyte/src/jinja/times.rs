@@ -28,7 +28,7 @@ pub(super) fn micros_only(wall: DateTime) -> DateTime {
     wall.with().subsec_nanosecond(wall.subsec_nanosecond() / 1000 * 1000).build().unwrap_or(wall)
 }
 
-fn offset_text(offset: SignedDuration) -> String {
+pub(super) fn offset_text(offset: SignedDuration) -> String {
     let sign = if offset.is_negative() { '-' } else { '+' };
     let (seconds, micros) = (offset.abs().as_secs(), offset.abs().subsec_micros());
     let mut out = format!("{sign}{:02}:{:02}", seconds / 3600, seconds / 60 % 60);
@@ -134,6 +134,11 @@ pub(super) fn months_text(months: &Months) -> String {
     }
     parts.push(delta_text(months.micros));
     parts.join(", ")
+}
+
+pub(super) fn months_repr(months: &Months) -> String {
+    let (days, seconds, micros) = delta_parts(months.micros);
+    format!("isodate.duration.Duration({days}, {seconds}, {micros}, years={}, months={})", months.years, months.months)
 }
 
 pub(super) fn negative_months<'a>(months: &Months) -> Py<'a> {

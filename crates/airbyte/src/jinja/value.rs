@@ -67,6 +67,8 @@ impl Run {
 pub(crate) enum Text<'a> {
     Borrowed(&'a str),
     Shared(Rc<str>),
+    /// MarkupSafe's kind of text: what is put together with it is escaped for HTML first, and `repr` shows the kind.
+    Markup(Rc<str>),
 }
 
 impl Deref for Text<'_> {
@@ -74,7 +76,7 @@ impl Deref for Text<'_> {
     fn deref(&self) -> &str {
         match self {
             Self::Borrowed(text) => text,
-            Self::Shared(text) => text,
+            Self::Shared(text) | Self::Markup(text) => text,
         }
     }
 }
@@ -113,6 +115,8 @@ pub(crate) enum Py<'a> {
     Slice(&'a Slice),
     List(Rc<Items<'a>>),
     Tuple(Rc<Items<'a>>),
+    /// A tuple whose places have names.
+    Named(&'static Named, Rc<Items<'a>>),
     Set(Rc<Items<'a>>),
     Dict(Rc<Fields<'a>>),
     /// `dict.keys()` and its like: the kind's name and what it shows.
@@ -140,6 +144,13 @@ pub(crate) enum Py<'a> {
 /// A container's content. Dropping a deep nest takes no more stack than a flat one.
 pub(crate) struct Items<'a>(pub(super) RefCell<Vec<Py<'a>>>);
 pub(crate) struct Fields<'a>(pub(super) RefCell<Pairs<'a>>);
+
+/// The names of a tuple's places, and what it is called.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(super) kind: &'static str,
+    pub(super) fields: &'static [&'static str],
+}
 
 /// A duration of months beside one of microseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,7 +189,7 @@ impl Drop for Fields<'_> {
 fn dismantle(mut left: Vec<Py<'_>>) {
     while let Some(next) = left.pop() {
         match next {
-            Py::List(items) | Py::Tuple(items) | Py::Set(items) | Py::View(_, items) => {
+            Py::List(items) | Py::Tuple(items) | Py::Named(_, items) | Py::Set(items) | Py::View(_, items) => {
                 if let Some(mut items) = Rc::into_inner(items) {
                     left.append(items.0.get_mut());
                 }
@@ -198,6 +209,19 @@ impl<'a> Py<'a> {
 
     pub(super) fn text(text: impl Into<Rc<str>>) -> Self {
         Self::Text(Text::Shared(text.into()))
+    }
+    pub(super) fn markup(text: impl Into<Rc<str>>) -> Self {
+        Self::Text(Text::Markup(text.into()))
+    }
+    pub(super) fn is_markup(&self) -> bool {
+        matches!(self, Self::Text(Text::Markup(_)))
+    }
+    /// A text of the same kind as `self`.
+    pub(super) fn like(&self, text: impl Into<Rc<str>>) -> Self {
+        if self.is_markup() { Self::markup(text) } else { Self::text(text) }
+    }
+    pub(super) fn named(names: &'static Named, items: Vec<Py<'a>>) -> Self {
+        Self::Named(names, Rc::new(Items(RefCell::new(items))))
     }
     pub(super) fn list(items: Vec<Py<'a>>) -> Self {
         Self::List(Rc::new(Items(RefCell::new(items))))
@@ -272,6 +296,7 @@ impl<'a> Py<'a> {
             Self::Record(_) => "Record",
             Self::Slice(_) => "StreamSlice",
             Self::Tuple(_) => "tuple",
+            Self::Named(names, _) => names.kind,
             Self::Set(_) => "set",
             Self::View(kind, _) | Self::Iterator(kind, _) => kind,
             Self::Moment(..) => "datetime.datetime",
@@ -309,7 +334,9 @@ impl<'a> Py<'a> {
             Self::JsonList(items) => !items.is_empty(),
             Self::JsonDict(fields) | Self::Headers(fields) | Self::Record(fields) => !fields.is_empty(),
             Self::Slice(slice) => slice.is_truthy(),
-            Self::List(items) | Self::Tuple(items) | Self::Set(items) | Self::View(_, items) => !items.0.borrow().is_empty(),
+            Self::List(items) | Self::Tuple(items) | Self::Named(_, items) | Self::Set(items) | Self::View(_, items) => {
+                !items.0.borrow().is_empty()
+            }
             Self::Dict(fields) => !fields.0.borrow().is_empty(),
             Self::Delta(micros) => *micros != 0,
             Self::Months(months) => months.years != 0.0 || months.months != 0.0 || months.micros != 0,

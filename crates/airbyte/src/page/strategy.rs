@@ -9,6 +9,7 @@ use crate::{
     answer::Answer,
     component::Component,
     decode::Decoder,
+    jinja::Program,
     looks, page_text,
     record::Record,
     slice::Slice,
@@ -128,10 +129,23 @@ impl Cursor {
     fn build(component: &Component<'_>, records: Option<&[String]>, build: &Build) -> Result<Self> {
         let sources = ["cursor_value", "stop_condition"].into_iter().filter_map(|field| component.field(field));
         let looks_away = |path: &[String]| sources.clone().all(|source| looks::avoids(&crate::python::text(source), path));
+        let size = fixed_size(component, build)?;
+        let names_size = |field: &&str| {
+            let text = component.field(field).map(crate::python::text);
+            text.and_then(|text| Program::parse(&text).ok()).is_some_and(|program| program.names_page_size())
+        };
+        if size.is_none()
+            && let Some(field) = ["stop_condition", "cursor_value"].iter().find(|field| names_size(field))
+        {
+            return Err(component
+                .error("a template looks at page_size, and the pagination has none")
+                .with("field", *field)
+                .fix("add page_size to the pagination strategy"));
+        }
         Ok(Self {
             value: component.required_template("cursor_value")?,
             stop: component.condition("stop_condition")?,
-            size: fixed_size(component, build)?,
+            size,
             unread: records.filter(|path| !path.is_empty() && looks_away(path)).map(<[String]>::to_vec),
         })
     }

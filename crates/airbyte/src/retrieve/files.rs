@@ -10,6 +10,7 @@ use crate::{
     ask::{Asked, Extra, Requester, Setting},
     component::Component,
     decode::Decoder,
+    errors::reject_paging_actions,
     extract::{Extractor, MakeLists},
     record::Record,
     slice::Slice,
@@ -28,6 +29,7 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn build(component: &Component<'_>, stream: &str, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
+        reject_paging_actions(&component.required("requester")?)?;
         Ok(Self {
             requester: Requester::build(&component.required("requester")?, &Setting { name: "File Uploader" }, build)?,
             target: Extractor::build(&component.required("download_target_extractor")?, lists, build)?,

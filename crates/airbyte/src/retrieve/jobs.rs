@@ -19,6 +19,7 @@ use crate::{
     ask::{Asked, Extra, Requester, Setting},
     component::Component,
     decode::Decoder,
+    errors::reject_paging_actions,
     extract::{Extractor, Lists},
     python::text,
     record::Record,
@@ -70,6 +71,16 @@ impl Jobs {
             let setting = format!("{what} - {name}");
             component.child(field)?.map(|c| Requester::build(&c, &Setting { name: &setting }, build)).transpose()
         };
+        for field in [
+            "creation_requester",
+            "polling_requester",
+            "download_requester",
+            "download_target_requester",
+            "abort_requester",
+            "delete_requester",
+        ] {
+            component.child(field)?.as_ref().map_or(Ok(()), reject_paging_actions)?;
+        }
         let required = |field: &'static str, what: &str| {
             requester(field, what)?.ok_or_else(|| component.error("an asynchronous retriever needs this requester").with("field", field))
         };

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     NoSchema, Order, Retriever, Schema, Stream, Unordered,
     files::Files,
+    misuse::Parts,
     properties::Properties,
     reduce::Reduction,
     select::{Selected, Selector},
@@ -61,16 +62,12 @@ pub struct Reset {
 impl Simple {
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
         let setting = Setting { name: stream.name };
+        Parts { retriever: component, stream: stream.component, has_state: stream.has_state }.check()?;
         let lists = |c: &Component<'_>| -> Result<Arc<dyn Lists>> { Ok(Arc::new(WholeLists(Arc::new(whole_list(c, build)?)))) };
         let selector = Selector::build(component, &stream, &lists, build)?;
         reject_sums(component, &selector)?;
         let requester = component.required("requester")?;
         let files = stream.component.child("file_uploader")?.map(|c| Files::build(&c, stream.name, &lists, build)).transpose()?;
-        if files.is_some()
-            && let Some(field) = ["page_size_reduction", "request_window_splitting"].into_iter().find(|f| component.field(f).is_some())
-        {
-            return Err(component.error("a stream with files cannot ask for a page again").with("field", field));
-        }
         Ok(Self {
             files,
             requester: Requester::build(&requester, &setting, build)?,

@@ -9,6 +9,8 @@ use crate::answer::Answer;
 const ROUNDS: u32 = 3;
 /// As many pages in a row may be alike when the tokens differ: an API may not know its parameter.
 const ALIKE: u32 = 100;
+/// As many pages in a row may hold nothing, each with the token of another one.
+const EMPTY: u32 = 10_000;
 
 /// Remembers one page at growing distances, and how many alike ones came in a row.
 #[derive(Default)]
@@ -19,6 +21,7 @@ pub struct Watch {
     rounds: u32,
     last_body: u64,
     alike: u32,
+    empty: u32,
 }
 
 impl Watch {
@@ -27,6 +30,7 @@ impl Watch {
         let body = hash(&answer.body);
         self.alike = if has_records && body == self.last_body { self.alike + 1 } else { 0 };
         self.last_body = body;
+        self.empty = if has_records { 0 } else { self.empty + 1 };
         let page = body ^ hash(token.to_string().as_bytes()).rotate_left(1);
         if self.kept == Some(page) {
             self.rounds += 1;
@@ -38,6 +42,11 @@ impl Watch {
         if self.rounds >= ROUNDS || self.alike >= ALIKE {
             return Err(Error::new(ErrorKind::DataInvalid, "the API answers the same pages again and again")
                 .fix("check the paginator: the parameter that asks for the next page, and its stop condition"));
+        }
+        if self.empty >= EMPTY {
+            return Err(Error::new(ErrorKind::DataInvalid, "the API hands out page after page without a record")
+                .with("pages", EMPTY)
+                .fix("check the paginator's stop condition and the extractor's field_path"));
         }
         Ok(())
     }
@@ -83,6 +92,16 @@ mod tests {
         }
         let deaf = (0..1000).map(|n| ("all alike".to_owned(), Value::from(n)));
         assert_eq!(pages_until_noticed(deaf), Some(100));
+    }
+
+    #[test]
+    fn pages_without_a_record_have_an_end() {
+        let mut watch = Watch::default();
+        let noticed = (0..20_000).find(|n| watch.see(&page(&format!("nothing {n}")), &Value::from(*n), false).is_err());
+        assert_eq!(noticed, Some(9_999));
+        let mut watch = Watch::default();
+        let sparse = (0..50_000).all(|n| watch.see(&page(&format!("page {n}")), &Value::from(n), n % 5_000 == 0).is_ok());
+        assert!(sparse, "a record now and then is enough");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use linkspan_core::Result;
+use linkspan_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -76,6 +76,10 @@ impl Order for Ordered {
 
     fn is_due(&self, record: &Record, slice: &Slice) -> Result<bool> {
         let Some(field) = self.cursor.field() else { return Ok(true) };
+        if !record.is_object() {
+            return Err(Error::new(ErrorKind::DataInvalid, "a record of the API is no object, so it has no cursor field")
+                .fix("check the extractor's field_path and its record_expander"));
+        }
         self.cursor.is_due(record.field(field).as_deref(), slice)
     }
 

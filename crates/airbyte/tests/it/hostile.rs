@@ -1,6 +1,12 @@
 //! What means harm, or nothing at all: it ends in bounded time with an error, or as if it were fine, and never in a panic.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use linkspan_airbyte::{
     datetime::Format,
@@ -11,6 +17,11 @@ use linkspan_airbyte::{
 };
 use linkspan_core::{ErrorKind, Result};
 use serde_json::{Map, Value, json};
+
+use crate::{
+    asking::{Hand, build, read, retriever},
+    server::{Reply, serve},
+};
 
 /// Far more than any of them needs, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,6 +73,49 @@ fn bombs_in_a_template_are_refused() {
     }
     let deep = format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000));
     let _ = Template::parse(&deep, &Map::new());
+}
+
+/// An API whose pages have no end, by the number of the request.
+async fn endless(pages: fn(usize) -> Value) -> (String, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let base = serve(move |_| {
+        let body = pages(count.fetch_add(1, Ordering::SeqCst));
+        async move { Reply::json(body) }
+    })
+    .await;
+    (base, asked)
+}
+
+#[tokio::test]
+async fn pages_without_an_end_are_noticed_and_end_the_read() {
+    const CURSOR: &str = "{{ response.next }}";
+    const COUNTED: &str = "{{ response.page | int + 1 }}";
+    for (what, cursor, most, pages) in [
+        ("one cursor again and again", CURSOR, 20, (|_| json!({"data": [{"id": 1}], "next": "same"})) as fn(usize) -> Value),
+        ("two cursors in turn", CURSOR, 40, |n| json!({"data": [{"id": n % 2}], "next": format!("c{}", n % 2)})),
+        ("a circle of fifty", CURSOR, 700, |n| json!({"data": [{"id": n % 50}], "next": n % 50 + 1})),
+        ("an API that does not know the parameter", COUNTED, 120, |_| json!({"data": [{"id": 1}], "page": 1})),
+    ] {
+        let (base, asked) = endless(pages).await;
+        let component = json!({
+            "type": "SimpleRetriever",
+            "requester": {"type": "HttpRequester", "url_base": base, "path": "items"},
+            "record_selector": {"type": "RecordSelector", "extractor": {"type": "DpathExtractor", "field_path": ["data"]}},
+            "paginator": {
+                "type": "DefaultPaginator", "pagination_strategy": {"type": "CursorPagination", "cursor_value": cursor},
+                "page_token_option": {"type": "RequestOption", "inject_into": "request_parameter", "field_name": "cursor"},
+            },
+        });
+        let begun = Instant::now();
+        let read = read(retriever(component, json!([]), &build(json!({}), Hand::new())).unwrap()).await;
+        let error = read.expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::DataInvalid, "{what}: {error:?}");
+        assert!(error.suggested_fix().is_some_and(|fix| fix.contains("paginator")), "{what}: {error:?}");
+        let asked = asked.load(Ordering::SeqCst);
+        assert!(asked <= most, "{what}: {asked} requests");
+        assert!(begun.elapsed() < PATIENCE * 3, "{what}: {:?}", begun.elapsed());
+    }
 }
 
 /// A small generator: the same seed makes the same texts.

@@ -69,7 +69,7 @@ impl Seen {
     /// Before a commit can be made of what was seen so far: its hashes are on disk, and wait.
     pub(super) fn commits(&mut self, scope: &Scope, state: &State) -> Result<()> {
         let hashes = self.fresh.drain(..).map(|h| format!("{:032x}", u128::from_be_bytes(h))).collect();
-        self.waiting.push(Segment { scope: scope.to_string(), state: state.value.clone(), hashes });
+        self.waiting.push(Segment { scope: scope.to_string(), state: (*state.value).clone(), hashes });
         let text = serde_json::to_vec(&self.waiting).unwrap_or_default();
         let temp = self.pending.with_extension("part");
         let write = || -> std::io::Result<std::fs::File> {
@@ -102,7 +102,7 @@ impl Seen {
 
 impl Segment {
     fn is_where(&self, recall: &Recall) -> bool {
-        recall.scopes.iter().any(|(scope, at)| scope.to_string() == self.scope && at.state.value == self.state)
+        recall.scopes.iter().any(|(scope, at)| scope.to_string() == self.scope && *at.state.value == self.state)
     }
     fn hashes(&self) -> impl Iterator<Item = Hash> + '_ {
         let digits = self.hashes.as_bytes().chunks_exact(32);

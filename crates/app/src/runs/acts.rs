@@ -170,7 +170,7 @@ fn position(record: PositionRecord) -> Position {
         part,
         generation: record.recalled.generation,
         commits: record.recalled.number,
-        state: record.recalled.state.value,
+        state: Arc::unwrap_or_clone(record.recalled.state.value),
         saved_at: moment(record.saved_at_ms),
     }
 }

@@ -51,8 +51,7 @@ impl Progress {
         if state.version != VERSION {
             return Err(lost("the position was written by another version", selected));
         }
-        let mut progress: Self =
-            serde_json::from_value(state.value.clone()).map_err(|e| lost("the position cannot be read", selected).because(e))?;
+        let mut progress: Self = state.read().map_err(|e| lost("the position cannot be read", selected).because(e))?;
         let mut kept = Vec::new();
         for mut done in std::mem::take(&mut progress.files) {
             let path = PathBuf::from(&done.path);

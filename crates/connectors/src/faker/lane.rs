@@ -68,7 +68,7 @@ impl Place {
         if state.version != VERSION {
             return Err(unknown().with("version", state.version));
         }
-        let place: Self = serde_json::from_value(state.value.clone()).map_err(|_| unknown())?;
+        let place: Self = state.read().map_err(|_| unknown())?;
         if place.table != table.fingerprint() {
             return Err(Error::new(ErrorKind::PositionLost, "the position belongs to other rows: seed or sizes of the faker have changed")
                 .fix("restore the settings, or reset the connection"));

@@ -83,7 +83,7 @@ fn place_of(state: &State, selected: &Selected) -> Result<Place> {
     if state.version != VERSION {
         return Err(unknown().with("version", state.version));
     }
-    let place: Place = serde_json::from_value(state.value.clone()).map_err(|_| unknown())?;
+    let place: Place = state.read().map_err(|_| unknown())?;
     let column = (selected.read == ReadMode::Incremental).then_some(selected.cursor.as_ref()).flatten();
     if place.column.as_ref() != column {
         return Err(Error::new(ErrorKind::PositionLost, "the position belongs to another way of reading this stream")

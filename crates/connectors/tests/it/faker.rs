@@ -135,7 +135,7 @@ async fn a_position_of_other_settings_is_lost_and_a_strange_one_is_refused() {
     let kind =
         async |config: Value, state: State| read(&config, "customers", ReadMode::Incremental, Some(state)).await.err().unwrap().kind();
     assert_eq!(kind(json!({"customers": 100, "seed": 8}), state.clone()).await, ErrorKind::PositionLost);
-    assert_eq!(kind(config.clone(), State::new(9, state.value.clone())).await, ErrorKind::DataInvalid);
+    assert_eq!(kind(config.clone(), State { version: 9, value: state.value.clone() }).await, ErrorKind::DataInvalid);
     assert_eq!(kind(config, State::new(1, json!({"lsn": 5}))).await, ErrorKind::DataInvalid);
 }
 

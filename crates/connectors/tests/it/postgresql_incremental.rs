@@ -1,6 +1,6 @@
 //! Incremental reads of PostgreSQL: what is new is sent, once, whatever other transactions do meanwhile.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_array::{
     cast::AsArray,
@@ -239,7 +239,7 @@ async fn a_position_from_another_server_is_lost_and_not_taken_for_empty() {
     let selected = incremental(&source, "public.t", "id").await;
     let mut position = read(&source, vec![selected.clone()], Position::new()).await.unwrap().position;
     let scope = Scope::Stream(selected.stream.name.clone());
-    position.get_mut(&scope).unwrap().value["horizon"] = json!(1u64 << 40);
+    Arc::make_mut(&mut position.get_mut(&scope).unwrap().value)["horizon"] = json!(1u64 << 40);
     let e = read(&source, vec![selected], position).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::PositionLost, "{e:?}");
 }

@@ -86,7 +86,7 @@ impl FullLane {
 }
 
 fn parse(state: &State, stream: &StreamName) -> Result<At> {
-    let parsed = (state.version == VERSION).then(|| serde_json::from_value(state.value.clone()));
+    let parsed = (state.version == VERSION).then(|| state.read());
     match parsed {
         Some(Ok(at)) => Ok(at),
         _ => Err(Error::new(ErrorKind::PositionLost, "the position is not one of a full read of these files")

@@ -108,7 +108,7 @@ fn check_column(selected: &Selected, column: &str) -> Result<()> {
 }
 
 fn parse(state: &State, column: &str, scope: &Scope) -> Result<At> {
-    let parsed = (state.version == VERSION).then(|| serde_json::from_value::<At>(state.value.clone()));
+    let parsed = (state.version == VERSION).then(|| state.read::<At>());
     match parsed {
         Some(Ok(at)) if at.column == column => Ok(at),
         _ => Err(Error::new(ErrorKind::PositionLost, "the position is not one of this cursor column")

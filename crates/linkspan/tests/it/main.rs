@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod added;
 mod again;
 mod airbyte;
 mod airbyte_destination;

@@ -17,6 +17,7 @@ use linkspan_testkit::{
 use serde_json::{Value, json};
 
 use crate::{
+    added::{add, orders_in_postgres, orders_in_sqlite, with_type},
     api::{self, Asked, Reply},
     hub::Hub,
     killing::{LONG, seed},
@@ -112,36 +113,11 @@ fn at(n: usize) -> String {
     format!("2024-01-{:02}T00:{:02}:00Z", n / A_DAY + 1, n % A_DAY)
 }
 
-fn with_type(manifest: &str) -> Place {
-    let place = Place::new();
-    place.write("shop.yaml", manifest);
-    place.run(&["catalog", "add", "shop.yaml"]).succeeds();
-    place
-}
-
-/// Rows, and rows that differ, of a table that took them one by one.
-fn rows(place: &Place, postgres: Option<(&str, &str)>, file: &str) -> (i64, i64) {
-    let Some((url, schema)) = postgres else {
-        let both = place.sqlite(file, "select count(*), count(distinct id) from orders");
-        let (all, distinct) = both.split_once('|').unwrap();
-        return (all.parse().unwrap(), distinct.parse().unwrap());
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-        let spawned = tokio::spawn(connection);
-        let row = client.query_one(&format!("select count(*), count(distinct id) from \"{schema}\".orders"), &[]).await.unwrap();
-        client.batch_execute(&format!("drop schema \"{schema}\" cascade")).await.unwrap();
-        spawned.abort();
-        (row.get(0), row.get(1))
-    })
-}
-
 #[test]
 fn killed_reads_go_on_and_no_order_is_lost_or_comes_twice() {
     let (api, url) = Api::serve();
     api.slow.store(2, Ordering::Relaxed);
-    let place = with_type(MANIFEST);
+    let place = with_type("shop", MANIFEST);
     let postgres = servers::postgres_url();
     let all = (DAYS * A_DAY) as i64;
     let mut seed = seed();
@@ -176,7 +152,8 @@ fn killed_reads_go_on_and_no_order_is_lost_or_comes_twice() {
             run.wait(LONG);
         }
         let last = place.run(&["sync", "-f", "p.yaml"]).succeeds();
-        assert_eq!(rows(&place, target, &file), (all, all), "round {round}: {last:?}");
+        let rows = target.map_or_else(|| orders_in_sqlite(&place, &file), |(url, schema)| orders_in_postgres(url, schema));
+        assert_eq!(rows, (all, all), "round {round}: {last:?}");
     }
 }
 
@@ -184,7 +161,7 @@ fn killed_reads_go_on_and_no_order_is_lost_or_comes_twice() {
 fn a_server_that_is_killed_goes_on_with_the_run_of_an_added_type() {
     let (api, url) = Api::serve();
     api.slow.store(40, Ordering::Relaxed);
-    let place = with_type(MANIFEST);
+    let place = with_type("shop", MANIFEST);
     let serve = || {
         let mut command = place.command(&["serve", "--port", "0", "--output", "json"]);
         command.env("LINKSPAN_EGRESS_ALLOW", "127.0.0.0/8").env("LINKSPAN_FILES_DIR", place.path("."));
@@ -207,7 +184,7 @@ fn a_server_that_is_killed_goes_on_with_the_run_of_an_added_type() {
     let run = create(&["connections", "run", "move", "--wait", "--output", "json"]).json();
     assert_eq!(run["status"], "completed", "{run:#}");
     let all = (DAYS * A_DAY) as i64;
-    assert_eq!(rows(&place, None, "out.db"), (all, all));
+    assert_eq!(orders_in_sqlite(&place, "out.db"), (all, all));
     drop(hub);
 }
 
@@ -226,13 +203,13 @@ fn sync(place: &Place, url: &str, more: &str) -> Said {
 fn an_api_that_asks_for_patience_gets_it() {
     let (api, url) = Api::serve();
     *api.limited.lock().unwrap() = vec![3, 4, 9];
-    let place = with_type(MANIFEST);
+    let place = with_type("shop", MANIFEST);
     let began = Instant::now();
     let said = sync(&place, &url, "").succeeds();
     assert!(began.elapsed() >= Duration::from_secs(3), "it waited {:?}", began.elapsed());
     assert_eq!(counts(&said.summary(), "orders").0, (DAYS * A_DAY) as u64);
     let all = (DAYS * A_DAY) as i64;
-    assert_eq!(rows(&place, None, "out.db"), (all, all));
+    assert_eq!(orders_in_sqlite(&place, "out.db"), (all, all));
 }
 
 #[test]
@@ -272,7 +249,7 @@ fn a_token_that_ends_on_the_way_is_replaced_and_the_read_goes_on() {
     );
     let said = place.run(&["sync", "-f", "p.yaml"]).succeeds();
     let all = (DAYS * A_DAY) as i64;
-    assert_eq!(rows(&place, None, "out.db"), (all, all), "{said:?}");
+    assert_eq!(orders_in_sqlite(&place, "out.db"), (all, all), "{said:?}");
     assert!(tokens.lock().unwrap().given > 5, "{}", tokens.lock().unwrap().given);
     assert!(!said.out.contains("canary") && !said.err.contains("canary"));
 }
@@ -289,11 +266,10 @@ fn a_new_field_of_an_added_type_is_met_as_the_drift_policy_says() {
     ] {
         let (api, url) = Api::serve();
         // The first run ends a day before the last.
-        let place = with_type(&MANIFEST.replace("2024-01-20T23", "2024-01-19T23"));
+        let place = with_type("shop", &MANIFEST.replace("2024-01-20T23", "2024-01-19T23"));
         let drift = format!("    policies: {{drift: {policy}}}\n");
         sync(&place, &url, &drift).succeeds();
-        place.write("shop.yaml", MANIFEST);
-        place.run(&["catalog", "add", "shop.yaml"]).succeeds();
+        add(&place, "shop", MANIFEST).succeeds();
         api.grown.store(true, Ordering::Relaxed);
         let said = sync(&place, &url, &drift);
         assert_eq!(said.code, code, "{policy}: {said:#?}");
@@ -339,9 +315,9 @@ fn partitions(asked: &Asked, most: &AtomicUsize, now: &AtomicUsize) -> Reply {
 }
 
 const PARTITIONS: usize = 25_000;
-/// Of an unoptimised build. Ten thousand positions, the most that are kept apart, are one large state with several copies on their way;
+/// Of an unoptimised build, whose own file is half of it. Ten thousand positions, the most that are kept apart, are one text of a megabyte;
 /// partitions beyond them must add nothing.
-const MOST_MB: u64 = 256;
+const MOST_MB: u64 = 192;
 
 const MANY: &str = r##"
 version: 6.1.0
@@ -412,7 +388,7 @@ fn twenty_five_thousand_partitions_are_read_side_by_side_in_little_memory() {
     let (most, now) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (m, n) = (most.clone(), now.clone());
     let url = api::serve(move |asked| partitions(asked, &m, &n));
-    let place = with_type(MANY);
+    let place = with_type("shop", MANY);
     let latest = "2024-01-01T06:56:39Z";
     // Through a connector, merged and appended.
     for write in ["merge", "append"] {

@@ -8,6 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    added::{add, orders_in_postgres, with_type},
     api::{self, Asked},
     hub::Hub,
     program::{Place, said},
@@ -95,10 +96,10 @@ fn a_manifest_is_a_type_with_a_form_and_versions_and_its_secret_is_known() {
     place.write("orders.yaml", MANIFEST);
     let added = place.run(&["catalog", "add", "orders.yaml", "--output", "json"]).succeeds().json();
     assert_eq!((&added["manifests"][0]["action"], &added["manifests"][0]["type"]), (&json!("added"), &json!("orders")));
-    let again = place.run(&["catalog", "add", "orders.yaml"]).succeeds();
+    let again = add(&place, "orders", MANIFEST).succeeds();
     assert!(again.out.contains("unchanged orders (1 streams)"), "{again:?}");
-    place.write("orders.yaml", MANIFEST.replace("title: Address", "title: Where"));
-    assert!(place.run(&["catalog", "add", "orders.yaml"]).succeeds().out.contains("updated orders"));
+    let updated = add(&place, "orders", &MANIFEST.replace("title: Address", "title: Where")).succeeds();
+    assert!(updated.out.contains("updated orders"), "{updated:?}");
 
     let list = place.run(&["catalog", "list"]).succeeds().out;
     assert!(list.contains("orders") && list.contains("postgresql"), "{list}");
@@ -161,12 +162,10 @@ fn python() -> String {
 
 #[test]
 fn rows_move_incrementally_by_an_added_type_on_the_command_line() {
-    let place = Place::new();
+    let place = with_type("orders", MANIFEST);
     let shop = Shop::default();
     let url = shop.serve();
     shop.set(&[(1, "2024-01-01T00:00:00Z"), (2, "2024-01-02T00:00:00Z"), (3, "2024-01-03T00:00:00Z")]);
-    place.write("orders.yaml", MANIFEST);
-    place.run(&["catalog", "add", "orders.yaml"]).succeeds();
 
     let (address, sqlite) = (format!("url={url}"), format!("path={}", place.path("out.db").display()));
     let half = place.run(&["connectors", "create", "shop", "--type", "orders", "--config", &address, "--output", "json"]).succeeds().json();
@@ -196,12 +195,10 @@ fn rows_move_incrementally_by_an_added_type_on_the_command_line() {
 #[test]
 fn a_project_file_names_an_added_type_and_postgresql_gets_its_rows() {
     let Some(postgres) = linkspan_testkit::servers::postgres_url() else { return };
-    let place = Place::new();
+    let place = with_type("orders", MANIFEST);
     let shop = Shop::default();
     let url = shop.serve();
     shop.set(&[(1, "2024-01-01T00:00:00Z"), (2, "2024-01-02T00:00:00Z")]);
-    place.write("orders.yaml", MANIFEST);
-    place.run(&["catalog", "add", "orders.yaml"]).succeeds();
     let target = linkspan_testkit::servers::unique("manifest");
     let file = format!(
         "connectors:\n  shop: {{type: orders, config: {{url: '{url}', api_key: {KEY}}}}}\n  pg: {{url: '{postgres}'}}\n  lake: {{type: parquet, config: {{path: ./lake}}}}\n\
@@ -218,16 +215,7 @@ fn a_project_file_names_an_added_type_and_postgresql_gets_its_rows() {
     let second = place.run(&["sync", "-f", "p.yaml", "--output", "json"]).succeeds();
     assert_eq!(read(&second), [1, 1], "{second:?}");
     assert!(!first.out.contains(KEY) && !first.err.contains(KEY));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let count = runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(&postgres, tokio_postgres::NoTls).await.unwrap();
-        let spawned = tokio::spawn(connection);
-        let row = client.query_one(&format!("select count(*) from \"{target}\".orders"), &[]).await.unwrap();
-        client.batch_execute(&format!("drop schema \"{target}\" cascade")).await.unwrap();
-        spawned.abort();
-        row.get::<_, i64>(0)
-    });
-    assert_eq!(count, 3);
+    assert_eq!(orders_in_postgres(&postgres, &target), (3, 3));
 }
 
 #[test]

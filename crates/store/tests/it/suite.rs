@@ -229,7 +229,7 @@ pub async fn saves_repeat_but_never_go_back(desk: &Desk) {
     save(2, 1, 100).await.unwrap();
     assert_eq!(save(1, 5, 50).await.unwrap_err().kind(), ErrorKind::Conflict);
     let at = &memory.load().await.unwrap().scopes[&scope("a")];
-    assert_eq!((at.generation, at.number, &at.state.value), (2, 1, &Value::from(100)));
+    assert_eq!((at.generation, at.number, &*at.state.value), (2, 1, &Value::from(100)));
     let mut foreign = commit(&claim, scope("a"), 2, 2, 0);
     foreign.fence += 1;
     assert_eq!(memory.save(&[foreign]).await.unwrap_err().kind(), ErrorKind::Conflict);

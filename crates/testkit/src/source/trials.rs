@@ -399,7 +399,7 @@ impl<H: SourceHarness> Bench<H> {
         let good = read(&source, vec![selected.clone()], Position::new()).await.unwrap().position;
         let strange = |change: &dyn Fn(&State) -> State| -> Position { good.iter().map(|(k, s)| (k.clone(), change(s))).collect() };
         let cases = [
-            ("a later version", strange(&|s| State::new(s.version + 100, s.value.clone()))),
+            ("a later version", strange(&|s| State { version: s.version + 100, value: s.value.clone() })),
             ("unknown fields", strange(&|s| State::new(s.version, serde_json::json!({ "no_such_field": 1 })))),
             ("a number", strange(&|s| State::new(s.version, serde_json::json!(42)))),
         ];

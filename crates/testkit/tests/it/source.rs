@@ -161,7 +161,7 @@ impl TableLane {
         let Some(state) = self.from.as_ref().filter(|_| flaw != Flaw::IgnoresState) else {
             return Ok(At { cursor: i64::MIN, ids: BTreeSet::new() });
         };
-        let known = (state.version == 1).then(|| serde_json::from_value(state.value.clone()).ok()).flatten();
+        let known = (state.version == 1).then(|| state.read().ok()).flatten();
         match known {
             Some(at) => Ok(at),
             None if flaw == Flaw::TrustsStrangers => Ok(At { cursor: i64::MIN, ids: BTreeSet::new() }),

@@ -56,7 +56,7 @@ impl Before {
     fn of(recall: Option<&Recall>) -> Self {
         let Some(recall) = recall else { return Self::default() };
         let highest = recall.published.values().copied().chain(recall.scopes.values().map(|r| r.generation)).max().unwrap_or(0);
-        let shared = recall.scopes.get(&Scope::Shared).map(|r| &r.state.value);
+        let shared = recall.scopes.get(&Scope::Shared).map(|r| &*r.state.value);
         let kept = shared.map(Kept::all).unwrap_or_default();
         let highest = kept.iter().map(|k| k.ours).chain([highest]).max().unwrap_or(0);
         Self {
