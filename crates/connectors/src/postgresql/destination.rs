@@ -185,7 +185,9 @@ async fn drop_old_stages(client: &Client, book: &Book, load: &Load) -> Result<()
 
 /// Settings for bulk work; never below what the server's owner chose.
 async fn prepare(client: &Client, load: &Load) -> Result<()> {
-    if !load.streams.iter().any(|s| s.write == WriteMode::Merge) {
+    // A replace with a key may fold, and then uses temporary tables, too: once a session has, `temp_buffers` can be changed no more, and
+    // it may serve a merge next.
+    if !load.streams.iter().any(|s| s.write == WriteMode::Merge || !s.key.is_empty()) {
         return Ok(());
     }
     let settings = "SELECT pg_catalog.set_config(name, '64MB', false) FROM (VALUES ('work_mem'), ('maintenance_work_mem'), ('temp_buffers')) s(name) \
