@@ -38,7 +38,7 @@ pub struct World {
 
 /// Runs one verb. Everything is said on `out`; the number is the process's exit code.
 pub async fn run<W: Write + Send + 'static>(manifest: &Path, verb: Verb, world: World, out: W) -> u8 {
-    let speaker = Arc::new(Speaker { lines: Mutex::new(Lines::new(out, world.clock.clone())), ended: Mutex::default() });
+    let speaker = Arc::new(Speaker { lines: Mutex::new(Lines::new(out, world.clock.clone())), running: Mutex::default() });
     match answer(manifest, verb, world, &speaker).await {
         Ok(()) => 0,
         // Nobody reads any more: there is nobody to tell.
@@ -154,15 +154,15 @@ fn text(path: &Path, what: &'static str) -> Result<String> {
 /// The one mouth of a run. Its lock is held for whole messages only.
 struct Speaker<W> {
     lines: Mutex<Lines<W>>,
-    ended: Mutex<HashSet<String>>,
+    running: Mutex<HashSet<String>>,
 }
 
 impl<W: Write + Send + 'static> Speaker<W> {
     fn lines(&self) -> MutexGuard<'_, Lines<W>> {
         self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-    fn ended(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn is_running(&self, stream: &str) -> bool {
+        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(stream)
     }
 
     /// A note is out before whoever makes it goes on: a rotated token must not be used before the platform has it.
@@ -173,10 +173,9 @@ impl<W: Write + Send + 'static> Speaker<W> {
             Note::Warning(text) => lines.log(Level::Warn, &text),
             Note::Info(text) => lines.log(Level::Info, &text),
             Note::Config(config) => lines.control(&config, []),
-            // What has ended does not run again, although others may still read it as their parent. Parents that nobody asked for are
-            // named, as the reference does: it is they that wait.
-            Note::RateLimited(stream) if self.ended().contains(&stream) => Ok(()),
-            Note::RateLimited(stream) => lines.rate_limited(&descriptor(&stream), None),
+            Note::RateLimited(stream) if self.is_running(&stream) => lines.rate_limited(&descriptor(&stream), None),
+            // A parent that nobody asked for: the platform does not know it.
+            Note::RateLimited(_) => Ok(()),
         };
     }
 }
@@ -204,9 +203,12 @@ impl<W: Write + Send + 'static> Listener for Speaker<W> {
         self.lines().state(&descriptor(stream), state)
     }
     fn status(&self, stream: &str, status: StreamStatus) -> Result<()> {
-        if matches!(status, StreamStatus::Complete | StreamStatus::Incomplete) {
-            self.ended().insert(stream.to_owned());
-        }
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match status {
+            StreamStatus::Started | StreamStatus::Running => running.insert(stream.to_owned()),
+            StreamStatus::Complete | StreamStatus::Incomplete => running.remove(stream),
+        };
+        drop(running);
         self.lines().status(&descriptor(stream), status)
     }
     fn failed(&self, stream: &str, error: &Error) -> Result<()> {

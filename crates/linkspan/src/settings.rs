@@ -138,7 +138,8 @@ mod tests {
         for (text, fix, place) in [
             ("data_dri = \"x\"", "did you mean \"data_dir\"?", ":1:1"),
             ("[sync]\nconcurency = 3", "did you mean \"concurrency\"?", ":2:1"),
-            ("[sink]\nmemory = 3", "did you mean \"sync\"?", ":1:2"),
+            ("[snyc]\nmemory = 3", "did you mean \"sync\"?", ":1:2"),
+            ("[sink]\nmemory = 3", "use one of: output, ", ":1:2"),
             ("output = [1]", "give one value", ":1:10"),
             ("output = json", "in quotes", ":1:10"),
         ] {

@@ -1,5 +1,7 @@
 //! Keys in a short form that can be compared across files.
 
+use std::collections::HashSet;
+
 use arrow_array::{Array, RecordBatch, new_null_array};
 use arrow_cast::cast;
 use arrow_row::{RowConverter, SortField};
@@ -28,6 +30,15 @@ impl Keys {
         let converter =
             RowConverter::new(fields).map_err(|e| Error::new(ErrorKind::DataInvalid, "the key's type cannot be compared").because(e))?;
         Ok(Self { columns, converter })
+    }
+
+    /// Whether marks are ordered as their keys are: those of one column of whole numbers or times.
+    pub fn are_ordered(&self) -> bool {
+        let is_ordered = |data_type: &DataType| {
+            use DataType::{Date32, Date64, Time32, Time64, Timestamp};
+            data_type.is_integer() || matches!(data_type, Date32 | Date64 | Time32(_) | Time64(_) | Timestamp(..))
+        };
+        matches!(self.columns.as_slice(), [(_, data_type)] if is_ordered(data_type))
     }
 
     /// One mark for each row. Two rows have the same one if their keys are equal.
@@ -60,6 +71,22 @@ fn mark(key: &[u8]) -> Mark {
         }
     }
     Mark::from_be_bytes(bytes)
+}
+
+/// Keys that are looked for, in their order.
+pub(super) struct Sorted(Vec<Mark>);
+
+impl Sorted {
+    pub fn of(wanted: &HashSet<Mark>) -> Self {
+        let mut marks: Vec<Mark> = wanted.iter().copied().collect();
+        marks.sort_unstable();
+        Self(marks)
+    }
+    /// Whether one of them lies between these two, or is one of them.
+    pub fn has_between(&self, least: Mark, most: Mark) -> bool {
+        let at = self.0.partition_point(|mark| *mark < least);
+        self.0.get(at).is_some_and(|mark| *mark <= most)
+    }
 }
 
 /// In which of so many parts a key is.
@@ -103,6 +130,22 @@ mod tests {
         let names = StringArray::from_iter_values((0..1_000).map(|n| "x".repeat(n % 10)));
         let marks = both.marks(&rows(vec![("id", Arc::new(ids)), ("name", Arc::new(names))])).unwrap();
         assert_eq!(marks.iter().collect::<HashSet<_>>().len(), 1_000);
+    }
+
+    #[test]
+    fn marks_of_numbers_are_ordered_as_the_numbers_and_others_do_not_say_so() {
+        let of = |data_type: DataType| {
+            let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("id", data_type, false)]));
+            Keys::new(&schema, &["id".into()]).unwrap()
+        };
+        let numbers = of(DataType::Int64);
+        assert!(numbers.are_ordered() && !of(DataType::Utf8).are_ordered() && !of(DataType::Float64).are_ordered());
+        let marks = numbers.marks(&rows(vec![("id", Arc::new(Int64Array::from(vec![i64::MIN, -70_000, -1, 0, 1, 256, i64::MAX])))])).unwrap();
+        assert!(marks.is_sorted(), "{marks:?}");
+        let wanted = Sorted::of(&[marks[1], marks[4]].into());
+        let between = |least: usize, most: usize| wanted.has_between(marks[least], marks[most]);
+        assert!(between(0, 1) && between(1, 1) && between(2, 4) && between(0, 6));
+        assert!(!between(0, 0) && !between(2, 3) && !between(5, 6));
     }
 
     #[test]

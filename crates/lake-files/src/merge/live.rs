@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use arrow_array::BooleanArray;
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_buffer::BooleanBufferBuilder;
 use arrow_select::filter::filter_record_batch;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -11,7 +11,7 @@ use linkspan_core::Result;
 use super::{
     Intake,
     form::Form,
-    keys::{Keys, Mark},
+    keys::{Keys, Mark, Sorted},
     shelf::Shelf,
     unfit,
 };
@@ -44,11 +44,19 @@ impl Live {
         Ok(Self { key: key.to_vec(), files: opened.buffered(AT_ONCE).try_collect().await? })
     }
 
-    /// Notes the rows that have one of these keys.
+    /// Notes the rows that have one of these keys. A row group that cannot hold one of them, by what its file says, is not read.
     pub async fn look_for(&mut self, wanted: &HashSet<Mark>, keys: &Keys) -> Result<()> {
+        let sorted = keys.are_ordered().then(|| Sorted::of(wanted));
         for LiveFile { file, changed, .. } in &mut self.files {
+            let ranges = sorted.as_ref().map_or(Ok(Vec::new()), |_| ranges(file, keys, &self.key))?;
             let mut row = 0;
             for group in 0..file.groups() {
+                if let (Some(sorted), Some(Some((least, most)))) = (&sorted, ranges.get(group))
+                    && !sorted.has_between(*least, *most)
+                {
+                    row += file.rows_of_group(group);
+                    continue;
+                }
                 let mut rows = file.columns_of_group(group, &self.key)?;
                 while let Some(rows) = rows.next().await? {
                     for mark in keys.marks(&rows)? {
@@ -91,6 +99,15 @@ impl Live {
         }
         Ok(removes)
     }
+}
+
+/// Between which keys the rows of each row group are, where that is known.
+fn ranges(file: &DataFile, keys: &Keys, key: &[String]) -> Result<Vec<Option<(Mark, Mark)>>> {
+    let Some((name, (least, most))) = key.first().and_then(|name| Some((name, file.ranges(name)?))) else { return Ok(Vec::new()) };
+    let is_known: Vec<bool> = (0..least.len()).map(|group| least.is_valid(group) && most.is_valid(group)).collect();
+    let marks = |values: ArrayRef| keys.marks(&RecordBatch::try_from_iter([(name, values)]).map_err(unfit)?);
+    let ends = marks(least)?.into_iter().zip(marks(most)?);
+    Ok(ends.zip(is_known).map(|(ends, is_known)| is_known.then_some(ends)).collect())
 }
 
 fn none_of(many: usize) -> BooleanBufferBuilder {

@@ -13,7 +13,10 @@ use linkspan_core::{
 use parquet::{
     arrow::{
         ParquetRecordBatchStreamBuilder, ProjectionMask,
-        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+        arrow_reader::{
+            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+            statistics::StatisticsConverter,
+        },
         async_reader::{AsyncFileReader, ParquetRecordBatchStream},
     },
     basic::LogicalType,
@@ -75,6 +78,16 @@ impl DataFile {
     }
     pub fn footer(&self) -> &ArrowReaderMetadata {
         &self.footer
+    }
+
+    /// The least and the greatest value of a column in each row group, null where the file does not say; nothing without such a column.
+    pub fn ranges(&self, column: &str) -> Option<(ArrayRef, ArrayRef)> {
+        let told = StatisticsConverter::try_new(column, self.footer.schema(), self.footer.parquet_schema()).ok()?;
+        let groups = self.footer.metadata().row_groups();
+        Some((told.row_group_mins(groups).ok()?, told.row_group_maxes(groups).ok()?))
+    }
+    pub fn rows_of_group(&self, group: usize) -> usize {
+        self.footer.metadata().row_group(group).num_rows().try_into().unwrap_or(0)
     }
 
     /// The rows of one row group.

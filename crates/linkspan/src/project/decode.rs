@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use linkspan_core::{Error, ErrorKind, suggest};
+use linkspan_core::{Error, ErrorKind, misfit, suggest};
 use serde::{
     Deserialize,
     de::{self, IntoDeserializer, Visitor, value::StrDeserializer},
@@ -72,10 +72,10 @@ impl de::Error for Fault {
         Self::new(What::Other(text.to_string()))
     }
     fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(What::Wrong { expected: expected.to_string() })
+        Self::new(What::Wrong { expected: misfit::plainly(&expected.to_string()) })
     }
     fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(What::Wrong { expected: expected.to_string() })
+        Self::new(What::Wrong { expected: misfit::plainly(&expected.to_string()) })
     }
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         Self::new(What::UnknownVariant(variant.to_owned(), expected))
