@@ -11,10 +11,12 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
         let letters = c.chars().count().max(lower.chars().count());
         (letters / 4).clamp(1, MOST).min(letters.saturating_sub(1))
     };
+    // A name that is only begun is meant, too.
+    let is_begun = |c: &str| lower.chars().count() >= 4 && c.to_lowercase().starts_with(&lower);
     candidates
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
-        .filter(|(d, c)| *d <= slips(c))
+        .filter(|(d, c)| *d <= slips(c) || is_begun(c))
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)
 }
@@ -34,7 +36,14 @@ mod tests {
 
     #[test]
     fn a_slip_is_told_from_another_word() {
-        for (slip, meant) in [("fakr", "faker"), ("Custmoer", "customers"), ("connecters", "connectors"), ("bb", "b"), ("typ", "type")] {
+        for (slip, meant) in [
+            ("fakr", "faker"),
+            ("Custmoer", "customers"),
+            ("connecters", "connectors"),
+            ("bb", "b"),
+            ("typ", "type"),
+            ("updated", "updated_at"),
+        ] {
             assert_eq!(super::nearest(slip, ["zebra", meant]), Some(meant));
         }
         for (word, other) in [("orders", "users"), ("host", "port"), ("name", "mode"), ("shop", "lake"), ("a", "b"), ("email", "name")] {

@@ -140,7 +140,8 @@ mod tests {
         };
         let numbers = of(DataType::Int64);
         assert!(numbers.are_ordered() && !of(DataType::Utf8).are_ordered() && !of(DataType::Float64).are_ordered());
-        let marks = numbers.marks(&rows(vec![("id", Arc::new(Int64Array::from(vec![i64::MIN, -70_000, -1, 0, 1, 256, i64::MAX])))])).unwrap();
+        let marks =
+            numbers.marks(&rows(vec![("id", Arc::new(Int64Array::from(vec![i64::MIN, -70_000, -1, 0, 1, 256, i64::MAX])))])).unwrap();
         assert!(marks.is_sorted(), "{marks:?}");
         let wanted = Sorted::of(&[marks[1], marks[4]].into());
         let between = |least: usize, most: usize| wanted.has_between(marks[least], marks[most]);
