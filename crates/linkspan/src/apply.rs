@@ -95,6 +95,9 @@ async fn applied(args: &Apply, client: &Client, terminal: &Terminal) -> Result<(
     Ok(())
 }
 
+/// The destination that every project has.
+const BUILT_IN: &str = "lake";
+
 async fn plan(args: &Apply, project: &Project, client: &Client) -> Result<Vec<Step>> {
     let connectors = all(client, "connectors").await?;
     let connections = all(client, "connections").await?;
@@ -239,8 +242,12 @@ fn config_changes(config: &Value, masked: &Value, stands: &Value, secrets: bool)
 }
 
 fn connection_step(project: &Project, name: &str, entry: &ConnectionEntry, stands: Option<&Value>) -> Result<Step> {
+    let is_known = |end: &str| project.content.connectors.contains_key(end);
+    // As the hub itself writes a destination: `lake:orders`.
+    let names_a_table = entry.target.is_none()
+        && entry.to.split_once(':').is_some_and(|(to, table)| (is_known(to) || to == BUILT_IN) && !table.contains('/'));
     for (end, field) in [(&entry.from, "from"), (&entry.to, "to")] {
-        if !project.content.connectors.contains_key(end) && (end.contains(':') || end.contains('/')) {
+        if !is_known(end) && (end.contains(':') || end.contains('/')) && !(field == "to" && names_a_table) {
             return Err(project
                 .error("a connection of the hub joins connectors, not URLs", &["connections", name, field])
                 .fix("give the URL a name under `connectors:` and use the name"));

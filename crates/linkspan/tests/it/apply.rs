@@ -40,6 +40,22 @@ fn a_file_is_applied_once_and_its_changes_alone_after_that() {
 }
 
 #[test]
+fn a_destination_may_be_written_with_its_table() {
+    let place = Place::new();
+    let file = "connectors:\n  gen: {type: faker, config: {customers: 5}}\n  shop: {url: 'sqlite:./shop.db'}\n\
+                connections:\n  a: {from: gen, to: 'lake:people', streams: [customers]}\n  b: {from: gen, to: 'shop:people', streams: [customers]}\n";
+    place.write("p.yaml", file);
+    let apply = || place.run(&["apply", "-f", "p.yaml", "--output", "json"]).succeeds().json();
+    assert_eq!(apply()["created"], 4);
+    assert_eq!(apply()["unchanged"], 4);
+    for name in ["a", "b"] {
+        let run = place.run(&["connections", "run", name, "--output", "json"]).succeeds().json();
+        assert_eq!((run["status"].as_str(), run["rows_written"].as_u64()), (Some("completed"), Some(5)), "{run}");
+    }
+    assert_eq!(place.sqlite("shop.db", "select count(*) from people"), "5");
+}
+
+#[test]
 fn what_the_file_does_not_have_goes_only_when_asked_for_and_over_the_wire_too() {
     let (there, here) = (Place::new(), Place::new());
     let hub = Hub::start(&there);
