@@ -28,7 +28,7 @@ pub(super) fn micros_only(wall: DateTime) -> DateTime {
     wall.with().subsec_nanosecond(wall.subsec_nanosecond() / 1000 * 1000).build().unwrap_or(wall)
 }
 
-pub(super) fn offset_text(offset: SignedDuration) -> String {
+fn offset_text(offset: SignedDuration) -> String {
     let sign = if offset.is_negative() { '-' } else { '+' };
     let (seconds, micros) = (offset.abs().as_secs(), offset.abs().subsec_micros());
     let mut out = format!("{sign}{:02}:{:02}", seconds / 3600, seconds / 60 % 60);

@@ -9,7 +9,6 @@ use std::{
     io::{Read, Write},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use linkspan_core::{
@@ -22,18 +21,16 @@ use uuid::Uuid;
 use super::{
     destination::{Moved, Moving, Writer},
     source::open,
-    write::{Counted, Gathering, Identity, Input, Ledger, Marks, Next, Origin, Parked, Say, States, Unfinished, Waiting, column_name},
+    write::{
+        Counted, Gathering, Identity, Input, Ledger, Marks, Next, Origin, PATIENCE, Pace, Parked, Say, States, Table, Unfinished, Waiting,
+        column_name,
+    },
 };
 use crate::protocol::Lines;
 use stretch::{Feed, Stretch};
 use versions::{Version, Versions};
 
 /// Rows of one batch, and bytes: whichever is reached first.
-const ROWS: usize = 5_000;
-const BYTES: usize = 1 << 20;
-/// A state is worth a checkpoint this often.
-const BETWEEN: Duration = Duration::from_millis(200);
-const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// What a tap told of a stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,13 +147,12 @@ impl Taking<'_> {
             let stream = Stream { name: name.clone(), schema, key: key.clone(), cursor, estimated_rows: None, estimated_bytes: None };
             let selected = Selected { stream, read: ReadMode::Incremental, cursor: None, repeats };
             streams.push(Moved { selected, target: target_of(name), write, key });
-            tables.push((name.clone(), gathering));
+            tables.push(Table { stream: name.clone(), gathering });
         }
         let Some(connection) = self.connection else { return nothing_to_move(input, &self.states).await };
         let (rest, unfinished) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(Unfinished::default())));
         let staged: BTreeSet<StreamName> =
             streams.iter().filter(|s| s.write == WriteMode::Replace).map(|s| s.selected.stream.name.clone()).collect();
-        let clock = self.writer.context.clock.clone();
         let stretch = Stretch {
             input,
             tables,
@@ -166,10 +162,7 @@ impl Taking<'_> {
             rest: rest.clone(),
             staged: staged.clone(),
             unfinished: unfinished.clone(),
-            is_due: false,
-            round: 0,
-            last: clock.now(),
-            clock,
+            pace: Pace::new(self.states.clone(), self.writer.context.clock.clone()),
             say: self.say.clone(),
             shown: None,
             told: None,

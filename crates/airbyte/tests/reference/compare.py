@@ -100,22 +100,21 @@ def said(code, out, host):
     return got
 
 
-def phase(runner, case, name, verb, start, catalog, timeout):
-    server = Server(case.answers(name))
+def played(runner, server, files, folders, verb, start, catalog, schemas, timeout):
+    """What a program says that reads `files` (by name, `HOST` for the server's address) and asks the server; `folders` are copied beside them."""
     folder = tempfile.mkdtemp(prefix="lsdiff")
     try:
         def put(file, value):
+            os.makedirs(os.path.dirname(os.path.join(folder, file)) or folder, exist_ok=True)
             with open(os.path.join(folder, file), "w", encoding="utf-8") as f:
                 f.write((value if isinstance(value, str) else json.dumps(value)).replace("HOST", server.host))
-        put("manifest.yaml", case.manifest)
-        put("config.json", case.config)
-        for section, text in case.sections.items():
-            if section.startswith("file "):
-                os.makedirs(os.path.dirname(os.path.join(folder, section[5:])) or folder, exist_ok=True)
-                put(section[5:], text)
+        for name, source in folders.items():
+            shutil.copytree(source, os.path.join(folder, name), dirs_exist_ok=True)
+        for name, value in files.items():
+            put(name, value)
         argv = [verb] + ([] if verb == "spec" else ["--config", "config.json"])
         if verb == "read":
-            put("catalog.json", {"streams": [{"stream": {"name": n, "json_schema": case.schemas.get(n, {}), "supported_sync_modes": ["full_refresh", "incremental"]},
+            put("catalog.json", {"streams": [{"stream": {"name": n, "json_schema": schemas.get(n, {}), "supported_sync_modes": ["full_refresh", "incremental"]},
                                               "sync_mode": m, "destination_sync_mode": "append"} for n, m in catalog.items()]})
             argv += ["--catalog", "catalog.json"]
             if start is not None:
@@ -129,6 +128,12 @@ def phase(runner, case, name, verb, start, catalog, timeout):
     finally:
         server.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def phase(runner, case, name, verb, start, catalog, timeout):
+    own = {section[5:]: text for section, text in case.sections.items() if section.startswith("file ")}
+    files = {"manifest.yaml": case.manifest, "config.json": case.config, **own}
+    return played(runner, Server(case.answers(name)), files, {}, verb, start, catalog, case.schemas, timeout)
 
 
 def whole(runner, case, golden, timeout):

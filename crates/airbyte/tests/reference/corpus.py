@@ -10,14 +10,14 @@ Unlike the cases (see play.py) nothing is written down: configs are drawn from t
 cursors and paginators. Every answer is a function of the request (in the phase `faults` also of how often it came), so that both sides see the same.
 What the drawn answers make of a manifest may be senseless; it has to be the same.
 """
-import argparse, calendar, datetime, http.server, json, os, random, re, shutil, sys, tempfile, threading, time, zlib
-from urllib.parse import parse_qsl, unquote, urlsplit
+import argparse, calendar, datetime, json, os, random, re, sys, zlib
+from urllib.parse import urlsplit
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import yaml  # noqa: E402
-from compare import Program, Reference, differences, key, said  # noqa: E402
-from play import asked  # noqa: E402
+from compare import Program, Reference, differences, key, played  # noqa: E402
+from play import Server, asked  # noqa: E402
 
 MOST = 1500
 NOW = calendar.timegm((2024, 3, 15, 12, 0, 0))
@@ -345,39 +345,14 @@ def logins(manifest):
 FAULTS = [(500, {}), (429, {"Retry-After": "1"}), (503, {}), (404, {}), (403, {}), (401, {}), (400, {}), (502, {}), (409, {}), (422, {})]
 
 
-class Server:
+class Drawn(Server):
     def __init__(self, routes, login, faults):
-        self.routes, self.login, self.faults, self.log, self.tries, self.lock, outer = routes, login, faults, [], {}, threading.Lock(), self
+        self.routes, self.login, self.faults, self.tries = routes, login, faults, {}
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", 1 << 16, True
-
-            def log_message(self, *_):
-                pass
-
-            def go(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, value, headers = outer.answer(self.command, self.path, self.headers, body)
-                data = value if isinstance(value, bytes) else json.dumps(value).encode()
-                self.send_response_only(status)
-                for name, text in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, text)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = go
-
-        class Quiet(http.server.ThreadingHTTPServer):
-            daemon_threads, request_queue_size = True, 128
-
-            def handle_error(self, *_):
-                pass
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    def choose(self, method, target, headers, body):
+        status, value, more = self.answer(method, target, headers, body)
+        return status, list(more.items()), json.dumps(value).encode()
 
     def answer(self, method, target, headers, body):
         request = asked(method, target, headers, body, self.host)
@@ -404,42 +379,17 @@ class Server:
         value, more = route.body(method, target, request["query"], request["body"], self.host)
         return 200, value, more
 
-    def close(self):
-        self.http.shutdown()
-        self.http.server_close()
-
 
 # ---------------------------------------------------------------- phases
 def phase(runner, one, verb, config, start, catalog, faults, timeout):
-    server = Server(one.routes, one.login, faults)
-    folder = tempfile.mkdtemp(prefix="lscorpus")
-    try:
-        def put(file, value):
-            with open(os.path.join(folder, file), "w", encoding="utf-8") as f:
-                f.write((value if isinstance(value, str) else json.dumps(value)).replace("HOST", server.host))
-        put("manifest.yaml", one.text)
-        put("config.json", config)
-        if one.files:
-            shutil.copytree(one.files, os.path.join(folder, "source_" + one.name.replace("-", "_")))
-            open(os.path.join(folder, "source_" + one.name.replace("-", "_"), "__init__.py"), "w").close()
-            if os.path.isdir(os.path.join(one.files, "schemas")):
-                shutil.copytree(os.path.join(one.files, "schemas"), os.path.join(folder, "schemas"))
-        argv = [verb] + ([] if verb == "spec" else ["--config", "config.json"])
-        if verb == "read":
-            put("catalog.json", {"streams": [{"stream": {"name": n, "json_schema": {}, "supported_sync_modes": ["full_refresh", "incremental"]},
-                                              "sync_mode": m, "destination_sync_mode": "append"} for n, m in catalog.items()]})
-            argv += ["--catalog", "catalog.json"]
-            if start is not None:
-                put("state.json", [{"type": "STREAM", "stream": {"stream_descriptor": {"name": n}, "stream_state": s}} for n, s in start.items()])
-                argv += ["--state", "state.json"]
-        code, out, err = runner.run(folder, argv, timeout)
-        got = said(code, out, server.host)
-        got["requests"] = sorted(server.log, key=key)
-        got["_err"] = err[-1500:]
-        return got
-    finally:
-        server.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    server = Drawn(one.routes, one.login, faults)
+    package = "source_" + one.name.replace("-", "_")
+    files, folders = {"manifest.yaml": one.text, "config.json": config}, {}
+    if one.files:
+        files[f"{package}/__init__.py"], folders[package] = "", one.files
+        if os.path.isdir(os.path.join(one.files, "schemas")):
+            folders["schemas"] = os.path.join(one.files, "schemas")
+    return played(runner, server, files, folders, verb, start, catalog, {}, timeout)
 
 
 class One:

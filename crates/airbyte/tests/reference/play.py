@@ -110,7 +110,9 @@ def asked(method, target, headers, body, host):
 
 
 class Server:
-    def __init__(self, answers):
+    """Gives the answers of a case, and logs what was asked. Others choose their answers by `choose`, which tells status, headers and body."""
+
+    def __init__(self, answers=()):
         self.answers, self.log, self.lock, outer = answers, [], threading.Lock(), self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -127,11 +129,10 @@ class Server:
                     self.rfile.readline()
                     if not size:
                         break
-                answer = outer.choose(self.command, self.path, self.headers, body)
-                data = answer.bytes(outer.host)
-                self.send_response_only(answer.status)
-                names = {name.lower() for name, _ in answer.headers}
-                for name, value in answer.headers:
+                status, headers, data = outer.choose(self.command, self.path, self.headers, body)
+                self.send_response_only(status)
+                names = {name.lower() for name, _ in headers}
+                for name, value in headers:
                     self.send_header(name, value.strip().replace("HOST", outer.host))
                 if "content-type" not in names:
                     self.send_header("Content-Type", "application/json")
@@ -153,6 +154,10 @@ class Server:
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def choose(self, method, target, headers, body):
+        answer = self.fitting(method, target, headers, body)
+        return answer.status, answer.headers, answer.bytes(self.host)
+
+    def fitting(self, method, target, headers, body):
         url = urlsplit(target)
         query = parse_qsl(url.query, keep_blank_values=True)
         with self.lock:

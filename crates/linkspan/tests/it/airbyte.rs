@@ -111,40 +111,6 @@ async fn a_table_is_read_on_where_an_earlier_read_stopped() {
     assert_eq!((refused.code, &refused.lines()[0]["trace"]["error"]["failure_type"]), (1, &json!("config_error")));
 }
 
-const ROTATING: &str = r#"
-version: 6.1.0
-type: DeclarativeSource
-check: {type: CheckStream, stream_names: [items]}
-spec:
-  type: Spec
-  connection_specification:
-    type: object
-    required: [url, refresh_token]
-    properties: {url: {type: string}, refresh_token: {type: string, airbyte_secret: true}, access: {type: string, airbyte_secret: true}, until: {type: string}}
-streams:
-  - type: DeclarativeStream
-    name: items
-    primary_key: [id]
-    schema_loader: {type: InlineSchemaLoader, schema: {type: object, properties: {id: {type: integer}}}}
-    retriever:
-      type: SimpleRetriever
-      requester:
-        type: HttpRequester
-        url_base: "{{ config['url'] }}"
-        path: /items
-        authenticator:
-          type: OAuthAuthenticator
-          token_refresh_endpoint: "{{ config['url'] }}/token"
-          client_id: id
-          client_secret: secret
-          refresh_token: "{{ config['refresh_token'] }}"
-          refresh_token_updater:
-            refresh_token_config_path: [refresh_token]
-            access_token_config_path: [access]
-            token_expiry_date_config_path: [until]
-      record_selector: {type: RecordSelector, extractor: {type: DpathExtractor, field_path: [data]}}
-"#;
-
 /// The platform keeps what it is told, and starts the next program with it: each token is used once.
 #[test]
 fn a_token_that_is_good_for_one_use_is_told_to_the_platform_before_it_is_used() {
@@ -165,7 +131,7 @@ fn a_token_that_is_good_for_one_use_is_told_to_the_platform_before_it_is_used() 
         if asked.authorization.as_deref() == Some(&wanted) { (200, json!({"data": [{"id": 1}]}).to_string()) } else { (401, "{}".into()) }
     });
     let place = Place::new();
-    let manifest = place.write("rotating.yaml", ROTATING);
+    let manifest = place.write("rotating.yaml", crate::tokens::MANIFEST);
     let inner = json!({"url": url, "refresh_token": "refresh-0", "until": "2000-01-01T00:00:00Z"});
     let mut given = json!({"path": manifest, "config": inner, "__platforms_own": 1});
     for round in 1..=2 {

@@ -25,7 +25,8 @@ const CALLERS: usize = 64;
 const PROCESSES: usize = 6;
 const SOON: Duration = Duration::from_secs(60);
 
-const MANIFEST: &str = r#"
+/// A source whose refresh token is good for one use.
+pub const MANIFEST: &str = r#"
 version: 6.1.0
 type: DeclarativeSource
 check: {type: CheckStream, stream_names: [items]}

@@ -7,17 +7,15 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use linkspan_core::{
-    Covers, Ended, Error, ErrorKind, Lane, Output, Position, Result, Rows, Scope, Selected, Source, Stop, Stream, StreamName,
-};
+use linkspan_core::{Covers, Ended, Error, ErrorKind, Lane, Output, Position, Result, Scope, Selected, Source, Stop, Stream, StreamName};
 use tokio::sync::oneshot;
 
 use super::{
-    BETWEEN, BYTES, PATIENCE, ROWS, Told, no_schema, parse, told,
+    Told, no_schema, parse, told,
     versions::{Turn, Versions},
     waiting,
 };
-use crate::program::write::{Fields, Gathering, Input, Next, Record, Say, States, Taken, Unfinished, Why, lanes_of};
+use crate::program::write::{Fields, Input, Next, Pace, Record, Say, States, Table, Taken, Unfinished, Why, full, lanes_of};
 
 pub(super) struct Feed {
     stretch: Mutex<Option<Stretch>>,
@@ -54,7 +52,7 @@ impl Source for Feed {
 
 pub(super) struct Stretch {
     pub input: Input,
-    pub tables: Vec<(StreamName, Gathering)>,
+    pub tables: Vec<Table>,
     pub known: BTreeMap<StreamName, Told>,
     pub versions: Arc<Mutex<Versions>>,
     pub states: Arc<States>,
@@ -64,10 +62,7 @@ pub(super) struct Stretch {
     pub staged: BTreeSet<StreamName>,
     /// Those of them that stay so at its end.
     pub unfinished: Arc<Mutex<Unfinished>>,
-    pub is_due: bool,
-    pub round: u64,
-    pub last: jiff::Timestamp,
-    pub clock: Arc<dyn linkspan_core::Clock>,
+    pub pace: Pace,
     pub say: Say,
     /// The stream that takes its place at the end.
     pub shown: Option<StreamName>,
@@ -85,18 +80,17 @@ impl Stretch {
     /// Whether more of the input may come behind this stretch.
     async fn follow(&mut self, out: &mut Output) -> Result<bool> {
         loop {
-            let patience = if self.is_due { BETWEEN } else { PATIENCE };
-            match self.input.next(patience).await? {
-                Next::End => return self.checkpoint(out).await.map(|()| false),
-                Next::Quiet if self.is_due => self.checkpoint(out).await?,
+            match self.input.next(self.pace.patience()).await? {
+                Next::End => return self.pace.checkpoint(&mut self.tables, out).await.map(|()| false),
+                Next::Quiet if self.pace.is_due() => self.pace.checkpoint(&mut self.tables, out).await?,
                 Next::Quiet => {}
                 Next::Line => match self.hear()? {
                     Step::Go => {}
-                    Step::Flush(at) => self.flush(at, out).await?,
-                    Step::Checkpoint => self.checkpoint(out).await?,
+                    Step::Flush(at) => self.tables[at].flush(out).await?,
+                    Step::Checkpoint => self.pace.checkpoint(&mut self.tables, out).await?,
                     Step::Over => {
                         self.input.back();
-                        return self.checkpoint(out).await.map(|()| true);
+                        return self.pace.checkpoint(&mut self.tables, out).await.map(|()| true);
                     }
                 },
             }
@@ -115,19 +109,19 @@ impl Stretch {
             "RECORD" => {
                 let name = line.stream.as_deref().unwrap_or_default();
                 let at =
-                    self.tables.iter().position(|(stream, _)| *stream.name == *name).ok_or_else(|| no_schema(name).with("line", number))?;
+                    self.tables.iter().position(|table| *table.stream.name == *name).ok_or_else(|| no_schema(name).with("line", number))?;
                 let data: Fields<'_> = line.record.and_then(|r| serde_json::from_str(r.get()).ok()).ok_or_else(|| {
                     Error::new(ErrorKind::DataInvalid, "a record is no object")
                         .with("line", number)
                         .fix("see what the tap writes as RECORD")
                 })?;
-                let stream = self.tables[at].0.clone();
+                let stream = self.tables[at].stream.clone();
                 let version = line.version;
                 let turn = turn(&self.versions, &self.states, &self.say, &stream, |versions| versions.record(&stream, version));
                 if turn == Turn::Staged {
                     return Ok(Step::Over);
                 }
-                let gathering = &mut self.tables[at].1;
+                let gathering = &mut self.tables[at].gathering;
                 let (taken, stranger) = gathering.take(&Record { data, at: 0, meta: None }, || format!("line {number} of the input"));
                 if taken == Taken::Rejected {
                     return Err(Error::new(ErrorKind::DataInvalid, "a record lacks a property of its key")
@@ -138,14 +132,11 @@ impl Stretch {
                 if let Some(field) = stranger {
                     (self.say)(&format!("{stream}: its schema has no property {field}, which is left out"));
                 }
-                let is_full = gathering.rows() >= ROWS || gathering.bytes() >= BYTES;
-                Ok(if is_full { Step::Flush(at) } else { Step::Go })
+                Ok(full(&self.tables, at).map_or(Step::Go, Step::Flush))
             }
             "STATE" => {
-                self.states.take(waiting(line.value));
-                self.is_due = true;
-                let is_time = self.last.duration_until(self.clock.now()).unsigned_abs() >= BETWEEN;
-                Ok(if is_time { Step::Checkpoint } else { Step::Go })
+                self.pace.take(waiting(line.value));
+                Ok(if self.pace.is_time() { Step::Checkpoint } else { Step::Go })
             }
             "ACTIVATE_VERSION" => {
                 let (Some(name), Some(version)) = (line.stream.as_deref(), line.version) else { return Ok(Step::Go) };
@@ -169,24 +160,6 @@ impl Stretch {
         let unfinished = self.staged.iter().filter(waits).map(|stream| (stream.clone(), Why::Waits)).collect();
         *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner) = Unfinished(unfinished);
     }
-
-    async fn flush(&mut self, at: usize, out: &mut Output) -> Result<()> {
-        let (stream, gathering) = &mut self.tables[at];
-        if !gathering.has_something() {
-            return Ok(());
-        }
-        let (rows, changes) = gathering.finish()?;
-        out.batch(stream, Rows::Arrow(rows), changes).await
-    }
-
-    async fn checkpoint(&mut self, out: &mut Output) -> Result<()> {
-        for at in 0..self.tables.len() {
-            self.flush(at, out).await?;
-        }
-        (self.is_due, self.last) = (false, self.clock.now());
-        self.round += 1;
-        out.checkpoint(&Scope::Shared, self.states.here(self.round)).await
-    }
 }
 
 /// What a message means for the versions of its stream; what becomes known is remembered with the next commit.
@@ -205,7 +178,7 @@ fn turn(versions: &Mutex<Versions>, states: &States, say: &Say, stream: &StreamN
 #[async_trait]
 impl Lane for Stretch {
     fn covers(&self) -> Covers {
-        Covers { streams: self.tables.iter().map(|(stream, _)| stream.clone()).collect(), scope: Scope::Shared, after: vec![] }
+        Covers { streams: self.tables.iter().map(|table| table.stream.clone()).collect(), scope: Scope::Shared, after: vec![] }
     }
     async fn read(mut self: Box<Self>, out: &mut Output, stop: &Stop) -> Result<Ended> {
         let more = tokio::select! {

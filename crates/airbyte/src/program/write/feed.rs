@@ -4,42 +4,26 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
-    Clock, Covers, Ended, Error, ErrorKind, Lane, Output, Position, Result, Rows, Scope, Selected, Source, Stop, Stream, StreamName,
+    Clock, Covers, Ended, Error, ErrorKind, Lane, Output, Position, Result, Scope, Selected, Source, Stop, Stream, StreamName,
 };
 use tokio::sync::oneshot;
 
 use super::{
     input::{Input, Next},
     messages::{Heard, Of, Status, cut, parse},
-    rows::{Gathering, Taken},
+    pace::{Pace, Table, full},
+    rows::Taken,
     states::{Counts, States, Waiting},
 };
 use crate::protocol::Descriptor;
 
-/// Rows of one batch, and bytes: whichever is reached first.
-const ROWS: usize = 5_000;
-const BYTES: usize = 1 << 20;
-/// Bytes that streams may gather together before the largest of them is handed on.
-const TOGETHER: usize = 16 << 20;
-/// A state is worth a checkpoint this often; a platform may send one behind each record.
-const BETWEEN: Duration = Duration::from_millis(200);
-/// How long the input may be quiet while nothing waits.
-const PATIENCE: Duration = Duration::from_secs(3_600);
-
 /// Told what a user should know.
 pub(in crate::program) type Say = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// A stream of the catalog, with the rows that gather for it.
-pub(in crate::program) struct Table {
-    pub stream: StreamName,
-    pub gathering: Gathering,
-}
 
 /// How the streams ended, as far as the input said. Streams that are not in it ended well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,13 +55,9 @@ impl Feed {
             places,
             statuses: HashMap::new(),
             counts: Counts::default(),
-            states: states.clone(),
+            pace: Pace::new(states.clone(), clock),
             unfinished: unfinished.clone(),
-            is_due: false,
             is_cut: false,
-            round: 0,
-            last: clock.now(),
-            clock,
             say,
             told: None,
         };
@@ -148,15 +128,10 @@ struct Intake {
     places: HashMap<Descriptor, usize>,
     statuses: HashMap<usize, Status>,
     counts: Counts,
-    states: Arc<States>,
+    pace: Pace,
     unfinished: Arc<Mutex<Unfinished>>,
-    /// A state came and no checkpoint since.
-    is_due: bool,
     /// The input ended in the middle of a message.
     is_cut: bool,
-    round: u64,
-    last: jiff::Timestamp,
-    clock: Arc<dyn Clock>,
     say: Say,
     told: Option<oneshot::Sender<()>>,
 }
@@ -171,20 +146,19 @@ enum Step {
 impl Intake {
     async fn follow(&mut self, out: &mut Output) -> Result<()> {
         loop {
-            let patience = if self.is_due { BETWEEN } else { PATIENCE };
-            match self.input.next(patience).await? {
+            match self.input.next(self.pace.patience()).await? {
                 Next::End => break,
-                Next::Quiet if self.is_due => self.checkpoint(out).await?,
+                Next::Quiet if self.pace.is_due() => self.pace.checkpoint(&mut self.tables, out).await?,
                 Next::Quiet => {}
                 Next::Line => match self.hear()? {
                     Step::Go => {}
-                    Step::Flush(at) => self.flush(at, out).await?,
-                    Step::Checkpoint => self.checkpoint(out).await?,
+                    Step::Flush(at) => self.tables[at].flush(out).await?,
+                    Step::Checkpoint => self.pace.checkpoint(&mut self.tables, out).await?,
                 },
             }
         }
         self.settle();
-        self.checkpoint(out).await
+        self.pace.checkpoint(&mut self.tables, out).await
     }
 
     fn hear(&mut self) -> Result<Step> {
@@ -200,14 +174,13 @@ impl Intake {
                     Taken::Kept | Taken::Outdated => counts.written(&table.stream),
                     Taken::Rejected => counts.rejected(&table.stream),
                 }
-                let is_full = table.gathering.rows() >= ROWS || table.gathering.bytes() >= BYTES;
                 if let Some(field) = stranger {
-                    (self.say)(&format!("{}: its schema has no field {field}, which is left out", self.tables[at].stream));
+                    (self.say)(&format!("{}: its schema has no field {field}, which is left out", table.stream));
                 }
-                if self.is_due && self.is_time() {
+                if self.pace.is_time() {
                     return Ok(Step::Checkpoint);
                 }
-                Ok(if is_full { Step::Flush(at) } else { self.most() })
+                Ok(full(tables, at).map_or(Step::Go, Step::Flush))
             }
             Heard::State { body, of } => {
                 let of = match of {
@@ -215,10 +188,8 @@ impl Intake {
                     Of::All => None,
                 };
                 let counted = counts.take(of.as_ref());
-                let state = Waiting { of, body: without_stats(body), counted };
-                self.states.take(state);
-                self.is_due = true;
-                Ok(if self.is_time() { Step::Checkpoint } else { Step::Go })
+                self.pace.take(Waiting { of, body: without_stats(body), counted });
+                Ok(if self.pace.is_time() { Step::Checkpoint } else { Step::Go })
             }
             Heard::Status { stream, status } => {
                 if let Some(at) = places.get(&stream).copied() {
@@ -241,37 +212,6 @@ impl Intake {
                 Ok(Step::Go)
             }
         }
-    }
-
-    fn is_time(&self) -> bool {
-        self.last.duration_until(self.clock.now()).unsigned_abs() >= BETWEEN
-    }
-
-    /// The stream that has gathered most, where all together have gathered too much.
-    fn most(&self) -> Step {
-        if self.tables.len() == 1 || self.tables.iter().map(|t| t.gathering.bytes()).sum::<usize>() < TOGETHER {
-            return Step::Go;
-        }
-        let most = self.tables.iter().enumerate().max_by_key(|(_, t)| t.gathering.bytes());
-        most.map_or(Step::Go, |(at, _)| Step::Flush(at))
-    }
-
-    async fn flush(&mut self, at: usize, out: &mut Output) -> Result<()> {
-        let table = &mut self.tables[at];
-        if !table.gathering.has_something() {
-            return Ok(());
-        }
-        let (rows, changes) = table.gathering.finish()?;
-        out.batch(&table.stream, Rows::Arrow(rows), changes).await
-    }
-
-    async fn checkpoint(&mut self, out: &mut Output) -> Result<()> {
-        for at in 0..self.tables.len() {
-            self.flush(at, out).await?;
-        }
-        (self.is_due, self.last) = (false, self.clock.now());
-        self.round += 1;
-        out.checkpoint(&Scope::Shared, self.states.here(self.round)).await
     }
 
     /// Which streams the input did not bring to their end. Who says nothing of any stream says that all of them did.
