@@ -64,6 +64,9 @@ fn writes_config(value: &Value) -> bool {
 }
 
 async fn named(source: &Source, check: &Component<'_>) -> Result<(), Error> {
+    if check.field("stream_names").is_none() && check.field("dynamic_streams_check_configs").is_none() {
+        return Err(check.error("a check needs stream_names or dynamic_streams_check_configs"));
+    }
     let names = names(source, check)?;
     let configs = check.children("dynamic_streams_check_configs")?;
     let static_ones = source.definitions()?;

@@ -48,13 +48,17 @@ impl Expander {
         let path =
             if whole.is_some() { single(component, "expand_records_from_field")? } else { steps(component, "expand_records_from_field")? };
         let parent_fields = component.children("parent_fields")?;
+        let whole_path = |c: &Component<'_>, field: &str| match single(c, field)? {
+            path if path.is_empty() => Err(c.error("a path cannot be empty").with("field", field)),
+            path => Ok(path),
+        };
         Ok(Self {
             path,
             truncated,
             whole,
             parent_fields: parent_fields
                 .iter()
-                .map(|c| Ok((single(c, "parent_path")?, single(c, "record_path")?)))
+                .map(|c| Ok((whole_path(c, "parent_path")?, whole_path(c, "record_path")?)))
                 .collect::<Result<_>>()?,
             merges_parent: component.flag("merge_parent")?.unwrap_or(false),
             keeps_parent: component.flag("remain_original_record")?.unwrap_or(false),

@@ -127,12 +127,22 @@ impl<'a> Parts<'_, 'a> {
         self.asks_again(&settings)
     }
 
-    /// Pages that parents bring along are read as they are.
-    fn lazy(&self) -> Result<()> {
-        let Some(Value::Object(_)) = self.retriever.field("partition_router") else { return Ok(()) };
+    /// The first pages are those that parents bring along. A stream that goes on asks for its pages itself, and so does one whose
+    /// router is one of a list, be it the only one.
+    pub(super) fn reads_lazily(&self) -> Result<bool> {
+        Ok(!self.has_state && self.is_lazy()?)
+    }
+
+    fn is_lazy(&self) -> Result<bool> {
+        let Some(Value::Object(_)) = self.retriever.field("partition_router") else { return Ok(false) };
         let router = self.retriever.required("partition_router")?;
         let parents = if router.kind() == "SubstreamPartitionRouter" { router.children("parent_stream_configs")? } else { Vec::new() };
-        if !parents.iter().any(|parent| parent.field("lazy_read_pointer").is_some_and(|pointer| pointer != &Value::Array(Vec::new()))) {
+        Ok(parents.iter().any(|parent| parent.field("lazy_read_pointer").is_some_and(|pointer| pointer != &Value::Array(Vec::new()))))
+    }
+
+    /// Pages that parents bring along are read as they are.
+    fn lazy(&self) -> Result<()> {
+        if !self.is_lazy()? {
             return Ok(());
         }
         let requester = self.requester()?;
@@ -142,7 +152,6 @@ impl<'a> Parts<'_, 'a> {
                 return Err(wrong.with("field", field).fix("remove it, or the parent's lazy_read_pointer"));
             }
         }
-        // A stream that goes on asks for its pages itself.
         if self.has_state {
             return Ok(());
         }

@@ -52,7 +52,8 @@ impl Selector {
         if let Some(filter) = filter.as_ref().filter(|f| f.kind() != "RecordFilter") {
             return Err(filter.unknown_kind());
         }
-        let condition = filter.as_ref().map(|f| f.condition("condition")).transpose()?.flatten();
+        // A filter without a condition is one that is never met.
+        let condition = filter.as_ref().map(|f| f.condition("condition").map(|c| c.unwrap_or(Condition::Always(false)))).transpose()?;
         let transforms = stream.component.children("transformations")?;
         let plan = Plan::of(filter.as_ref(), &transforms)?;
         let extractor = Extractor::build(&component.required("extractor")?, lists, build)?;

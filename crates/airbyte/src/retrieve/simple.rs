@@ -35,7 +35,8 @@ pub struct Simple {
     schema: Arc<dyn Schema>,
     is_data_feed: bool,
     /// A sync that goes on asks for every page itself: what parents bring along may be from before.
-    has_state: bool,
+    /// Parents bring the first pages along.
+    reads_lazily: bool,
     /// Pages after the first are asked for without the slice's options.
     first_page_only: bool,
     pub(super) properties: Option<Properties>,
@@ -62,7 +63,8 @@ pub struct Reset {
 impl Simple {
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
         let setting = Setting { name: stream.name };
-        Parts { retriever: component, stream: stream.component, has_state: stream.has_state }.check()?;
+        let parts = Parts { retriever: component, stream: stream.component, has_state: stream.has_state };
+        parts.check()?;
         let lists = |c: &Component<'_>| -> Result<Arc<dyn Lists>> { Ok(Arc::new(WholeLists(Arc::new(whole_list(c, build)?)))) };
         let selector = Selector::build(component, &stream, &lists, build)?;
         reject_sums(component, &selector)?;
@@ -84,7 +86,7 @@ impl Simple {
             splitting: component.child("request_window_splitting")?.map(|c| Splitting::build(&c)).transpose()?,
             reset: component.child("pagination_reset")?.map(|c| Reset::build(&c)).transpose()?,
             is_data_feed: stream.is_data_feed,
-            has_state: stream.has_state,
+            reads_lazily: parts.reads_lazily()?,
             order: stream.order,
             schema: stream.schema,
             stream: stream.name.to_owned(),
@@ -94,7 +96,7 @@ impl Simple {
 
     /// One request for a page of a slice. A lazily read parent brought the first page along.
     pub(super) async fn ask(&self, slice: &Slice, token: Option<&Value>, size: Option<i64>) -> Result<Asked> {
-        if let (Some(brought), None, false) = (slice.extra().get("child_response"), token, self.has_state) {
+        if let (true, None, Some(brought)) = (self.reads_lazily, token, slice.extra().get("child_response")) {
             let body = serde_json::to_vec(brought).unwrap_or_default().into();
             return Ok(Asked::Answer(Arc::new(Answer::new(http::StatusCode::OK, http::HeaderMap::new(), "", body))));
         }
