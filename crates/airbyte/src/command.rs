@@ -170,8 +170,8 @@ impl<W: Write + Send + 'static> Speaker<W> {
         let mut lines = self.lines();
         // An error here means that nobody reads; the next record or state finds out.
         let _ = match note {
-            Note::Warning(text) => lines.log(Level::Warn, &text),
-            Note::Info(text) => lines.log(Level::Info, &text),
+            Note::Warning(stream, text) => lines.log(Level::Warn, &format!("{stream}: {text}")),
+            Note::Info(stream, text) => lines.log(Level::Info, &format!("{stream}: {text}")),
             Note::Config(config) => lines.control(&config, []),
             Note::RateLimited(stream) if self.is_running(&stream) => lines.rate_limited(&descriptor(&stream), None),
             // A parent that nobody asked for: the platform does not know it.

@@ -1,6 +1,7 @@
 //! Manifests as connectors of the house: `manifest` reads any low-code manifest, `api_rest` an API that is described in a few lines.
 
 mod edge;
+mod heard;
 mod lane;
 mod open;
 mod rest;

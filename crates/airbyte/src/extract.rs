@@ -57,10 +57,12 @@ pub trait Lists: Send + Sync {
 pub type MakeLists<'a> = &'a dyn Fn(&Component<'_>) -> Result<Arc<dyn Lists>>;
 
 impl Extractor {
-    pub fn build(component: &Component<'_>, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
+    /// An extractor of the stream `of`.
+    pub fn build(component: &Component<'_>, of: &str, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
         match component.kind() {
             "DpathExtractor" => {
-                let expander = component.child("record_expander")?.map(|c| Expander::build(&c, lists, build).map(Box::new)).transpose()?;
+                let expander =
+                    component.child("record_expander")?.map(|c| Expander::build(&c, of, lists, build).map(Box::new)).transpose()?;
                 Ok(Self::Path { path: component.templates("field_path")?, expander })
             }
             "ResponseToFileExtractor" => Ok(Self::File { keeps_na: component.flag("preserve_na_values")?.unwrap_or(false) }),
@@ -70,7 +72,7 @@ impl Extractor {
                     return Err(component.error("a combined extractor needs at least one extractor"));
                 }
                 Ok(Self::Several {
-                    extractors: extractors.iter().map(|c| Self::build(c, lists, build)).collect::<Result<_>>()?,
+                    extractors: extractors.iter().map(|c| Self::build(c, of, lists, build)).collect::<Result<_>>()?,
                     takes_first: component.text("mode")? == Some("first_match"),
                     skips_empty: component.flag("skip_empty_records")?.unwrap_or(false),
                 })

@@ -26,8 +26,9 @@ use crate::{
 /// Something that the sync wants to say besides records and states.
 #[derive(Clone, Debug)]
 pub enum Note {
-    Warning(String),
-    Info(String),
+    /// Of a stream.
+    Warning(String, String),
+    Info(String, String),
     /// The config as it is now, after a token was rotated. It carries secrets.
     Config(Value),
     /// The named stream waits for a quota.

@@ -131,6 +131,28 @@ pub enum Message {
         scope: Scope,
         state: State,
     },
+    /// For people only: it has no place among the rows.
+    Note {
+        stream: StreamName,
+        note: Note,
+    },
+}
+
+/// What whoever watches a stream should know of it, and its rows do not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The other side gives no more for a while, and is asked again then.
+    Waits,
+    Warning(String),
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Waits => f.write_str("the limit of the API is reached: reading goes on as soon as it may"),
+            Self::Warning(text) => f.write_str(text),
+        }
+    }
 }
 
 /// A lane's end of the pipe. It is not `Clone`: one lane, one order.
@@ -164,6 +186,9 @@ impl Output {
     }
     pub async fn checkpoint(&mut self, scope: &Scope, state: State) -> Result<()> {
         self.send(Message::Checkpoint { scope: scope.clone(), state }).await
+    }
+    pub async fn note(&mut self, stream: &StreamName, note: Note) -> Result<()> {
+        self.send(Message::Note { stream: stream.clone(), note }).await
     }
     /// The run's budget, so that a source can size its batches.
     pub fn budget(&self) -> &MemoryBudget {

@@ -169,6 +169,7 @@ async fn pass(message: Message, out: &mut Output) -> Result<()> {
         }
         Message::Truncated { stream } => out.truncated(&stream).await,
         Message::Checkpoint { scope, state } => out.checkpoint(&scope, state).await,
+        Message::Note { stream, note } => out.note(&stream, note).await,
     }
 }
 

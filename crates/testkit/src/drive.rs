@@ -187,6 +187,7 @@ impl Reader {
                 Event::Rows { stream: batch.stream, rows, changes: batch.changes }
             }
             Message::Truncated { stream } => Event::Truncated { stream },
+            Message::Note { .. } => return Ok(Walk::On),
             Message::Checkpoint { scope, state } => {
                 advance(&mut read.position, &BTreeMap::from([(scope.clone(), state.clone())]));
                 Event::Checkpoint { scope, state }

@@ -184,7 +184,7 @@ impl Requester {
         if resolution.action == Action::Ignore {
             let status = came.as_ref().map_or(0, |a| a.status.as_u16());
             let message = resolution.message.as_deref().unwrap_or("an answer is ignored as the manifest says");
-            self.build.note(Note::Info(format!("{}: {message} (status {status})", self.name)));
+            self.build.note(Note::Info(self.name.clone(), format!("{message} (status {status})")));
         }
         Asked::Answer(Arc::new(
             came.unwrap_or_else(|_| Answer::new(http::StatusCode::SERVICE_UNAVAILABLE, http::HeaderMap::new(), "", Bytes::new())),

@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::{self, Edge, Newest},
+    heard::Listener,
     shape::Shape,
     written::VERSION,
 };
@@ -61,6 +62,7 @@ pub(super) struct GuestLane {
     /// Whether the cursor asked for one since.
     pub(super) is_due: bool,
     pub(super) pending: Pending,
+    pub(super) notes: Listener,
     pub(super) clock: Arc<dyn Clock>,
     /// Held while a stream is read that must not be read beside others.
     pub(super) group: Option<Arc<Mutex<()>>>,
@@ -134,11 +136,25 @@ impl GuestLane {
             many => parts.try_flatten_unordered(many).boxed(),
         }
         .ready_chunks(MOST_READY);
-        while let Some(ready) = said.next().await {
+        loop {
+            let ready = tokio::select! {
+                ready = said.next() => ready,
+                () = self.notes.news() => {
+                    self.tell(out).await?;
+                    continue;
+                }
+            };
+            let Some(ready) = ready else { return Ok(()) };
             for next in ready {
                 self.take(next.map_err(|e| plainly(e).with("stream", &self.name))?, out).await?;
             }
             self.flush(out).await?;
+        }
+    }
+
+    async fn tell(&mut self, out: &mut Output) -> Result<()> {
+        for note in self.notes.take() {
+            out.note(&self.name, note).await?;
         }
         Ok(())
     }
@@ -262,6 +278,7 @@ impl Lane for GuestLane {
             return Ok(Ended::Stopped);
         }
         self.stream.finish();
+        self.tell(out).await?;
         self.checkpoint(out).await?;
         Ok(Ended::Complete)
     }

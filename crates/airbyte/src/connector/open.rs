@@ -20,11 +20,20 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     edge::Edge,
+    heard::Heard,
     lane::{GuestLane, Pace, Pending, plainly},
     shape::Shape,
     written::{foreign, written},
 };
-use crate::{check, kept::Kept, manifest, protocol::StateInput, source::Source, stream::Stream, wiring::Build};
+use crate::{
+    check,
+    kept::Kept,
+    manifest,
+    protocol::StateInput,
+    source::Source,
+    stream::Stream,
+    wiring::{Build, Note},
+};
 
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
@@ -55,6 +64,10 @@ impl Guest {
     }
 
     fn source(&self) -> Result<Source> {
+        self.source_that_tells(Arc::new(|_| {}))
+    }
+
+    fn source_that_tells(&self, notes: Arc<dyn Fn(Note) + Send + Sync>) -> Result<Source> {
         let (root, folder) = match &self.origin {
             Origin::Resolved(root) => (root.clone(), None),
             Origin::File(path) => {
@@ -71,7 +84,7 @@ impl Guest {
         manifest::refuse_python(&root)?;
         let config = prepared(&root, Value::clone(&self.config))?;
         let mut build = Build::new(Arc::new(config), self.context.http.clone(), self.context.clock.clone());
-        build.folder = folder;
+        (build.folder, build.notes) = (folder, notes);
         let within = self.within.iter().map(|name| (*name).to_owned()).collect();
         build.kept = Some(Arc::new(Kept::new(self.context.keeper.clone(), within, root.clone())));
         Source::new(root, build)
@@ -103,7 +116,9 @@ impl Guest {
     }
 
     async fn made(&self, selected: &[Selected], from: &Position) -> Result<Vec<GuestLane>> {
-        let source = self.source()?;
+        let heard = Heard::new();
+        let tell = heard.clone();
+        let source = self.source_that_tells(Arc::new(move |note| tell.note(note)))?;
         let streams = source.streams(&states(selected, from)?, None).await.map_err(plainly)?;
         let workers = source.width()?.workers;
         let places = Arc::new(Semaphore::new(workers));
@@ -138,6 +153,7 @@ impl Guest {
                 told: Instant::now(),
                 is_due: false,
                 pending: Pending::default(),
+                notes: heard.of(&stream.name),
                 clock: self.context.clock.clone(),
                 group,
             });

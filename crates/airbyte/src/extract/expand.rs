@@ -1,6 +1,9 @@
 //! Expanders: the items of a list inside of a record become records of their own.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::StreamExt;
 use linkspan_core::{Error, ErrorKind, Result};
@@ -13,7 +16,7 @@ use crate::{
     record::Record,
     template::Template,
     truth::is_true,
-    wiring::Build,
+    wiring::{Build, Note},
 };
 
 pub struct Expander {
@@ -25,10 +28,19 @@ pub struct Expander {
     merges_parent: bool,
     keeps_parent: bool,
     emits_parent: bool,
+    warnings: Warnings,
+}
+
+/// Lists that stay cut short are told of, each kind once: the rows that they lack are missed by nobody else.
+struct Warnings {
+    build: Build,
+    stream: String,
+    has_told_of_embedded: AtomicBool,
+    has_told_of_fetched: AtomicBool,
 }
 
 impl Expander {
-    pub fn build(component: &Component<'_>, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
+    pub fn build(component: &Component<'_>, of: &str, lists: MakeLists<'_>, build: &Build) -> Result<Self> {
         let steps = |c: &Component<'_>, field: &str| -> Result<Vec<Step>> {
             let scope = build.scope();
             c.templates(field)?.iter().map(|t: &Template| t.value(&scope).map(|v| Step::of(&v))).collect()
@@ -63,6 +75,12 @@ impl Expander {
             merges_parent: component.flag("merge_parent")?.unwrap_or(false),
             keeps_parent: component.flag("remain_original_record")?.unwrap_or(false),
             emits_parent: component.text("on_no_records")? == Some("emit_parent"),
+            warnings: Warnings {
+                build: build.clone(),
+                stream: of.to_owned(),
+                has_told_of_embedded: AtomicBool::new(false),
+                has_told_of_fetched: AtomicBool::new(false),
+            },
         })
     }
 
@@ -95,7 +113,18 @@ impl Expander {
                 out.push(self.child(parent, item.into_value(), base.as_ref())?.into());
             }
         }
-        Ok(out.len() > before)
+        let came = out.len() - before;
+        if let Some(total) = self.total(parent)?.filter(|total| u64::try_from(came).is_ok_and(|came| came < *total)) {
+            self.warnings.fetched(came, total);
+        }
+        Ok(came > 0)
+    }
+
+    /// How long the list is, as it says beside the word that it was cut short.
+    fn total(&self, parent: &Value) -> Result<Option<u64>> {
+        let Some((_, place)) = self.truncated.split_last() else { return Ok(None) };
+        let way: Vec<Step> = place.iter().cloned().chain([Step::of(&Value::from("total_count"))]).collect();
+        Ok(dpath::get(parent, &way)?.and_then(Value::as_u64))
     }
 
     fn embedded(&self, parent: Value, out: &mut Vec<Record>) -> Result<()> {
@@ -105,6 +134,10 @@ impl Expander {
             for item in list.as_array().into_iter().flatten() {
                 out.push(self.child(&parent, item.clone(), base.as_ref())?.into());
             }
+        }
+        let is_cut = self.whole.is_none() && !self.truncated.is_empty() && dpath::get(&parent, &self.truncated)?.is_some_and(is_true);
+        if is_cut {
+            self.warnings.embedded(out.len() - before, self.total(&parent)?);
         }
         if out.len() == before && self.emits_parent {
             out.push(parent.into());
@@ -143,6 +176,26 @@ impl Expander {
             fields.insert("original_record".into(), parent.clone());
         }
         Ok(child)
+    }
+}
+
+impl Warnings {
+    fn embedded(&self, came: usize, total: Option<u64>) {
+        if !self.has_told_of_embedded.swap(true, Ordering::Relaxed) {
+            let total = total.map_or_else(String::new, |total| format!(" of {total}"));
+            self.tell(&format!("the API cut a list short: only {came}{total} items are read. Add a truncated_list_retriever"));
+        }
+    }
+
+    fn fetched(&self, came: usize, total: u64) {
+        if !self.has_told_of_fetched.swap(true, Ordering::Relaxed) {
+            self.tell(&format!("the whole list has {came} items where the record says {total}: see the paginator and the request of the truncated_list_retriever"));
+        }
+    }
+
+    fn tell(&self, text: &str) {
+        let text = format!("{text}. Other records may be cut short as well; this is told once");
+        self.build.note(Note::Warning(self.stream.clone(), text));
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use arrow_array::RecordBatch;
 use futures::{StreamExt, stream::BoxStream};
 use linkspan_core::{
-    Changes, Clock, Covers, Ended, Error, ErrorKind, Lane, MemoryBudget, Message, Output, Result, Rows, Scope, Stop, StreamName,
+    Changes, Clock, Covers, Ended, Error, ErrorKind, Lane, MemoryBudget, Message, Note, Output, Result, Rows, Scope, Stop, StreamName,
 };
 use memchr::memchr;
 use tokio::task::JoinSet;
@@ -131,6 +131,8 @@ impl<W: Write + Send + 'static> Reading<W> {
             Message::Truncated { stream } => {
                 self.voice().log(Level::Warn, &format!("{stream} was emptied; its records stay where they are"))
             }
+            Message::Note { stream, note: Note::Waits } => self.voice().waits(&stream),
+            Message::Note { stream, note: Note::Warning(text) } => self.voice().log(Level::Warn, &format!("{stream}: {text}")),
             // A record says by itself what it is.
             Message::Schema { .. } => Ok(()),
         }

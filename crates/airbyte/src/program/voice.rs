@@ -108,6 +108,14 @@ impl<W: Write> Voice<W> {
         self.lines.error(&Failure::of(error, Some(book.descriptor.clone())))
     }
 
+    /// The stream waits for a quota; it still runs.
+    pub(super) fn waits(&mut self, stream: &StreamName) -> Result<()> {
+        self.start(stream)?;
+        let Some(book) = self.books.get_mut(stream) else { return Ok(()) };
+        book.running = true;
+        self.lines.rate_limited(&book.descriptor, None)
+    }
+
     pub(super) fn log(&mut self, level: Level, text: &str) -> Result<()> {
         self.lines.log(level, text)
     }

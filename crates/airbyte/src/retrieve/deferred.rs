@@ -38,6 +38,10 @@ pub struct Deferred {
 }
 
 impl Deferred {
+    fn warn(&self, text: String) {
+        self.build.note(Note::Warning(self.stream.clone(), text));
+    }
+
     pub fn build(component: &Component<'_>, stream: Stream<'_>, build: &Build) -> Result<Self> {
         let never = |c: &Component<'_>| -> Result<Arc<dyn Lists>> { Err(c.error("a job's records have no lists that are cut short")) };
         let wait = component.template("failed_retry_wait_time_in_seconds")?.map(|t| t.value(&build.scope())).transpose()?;
@@ -208,7 +212,7 @@ impl Running {
             }
             Err(e) => {
                 place.missed += 1;
-                retriever.build.note(Note::Warning(format!("{}: a job's status did not come: {}", retriever.stream, e.message())));
+                retriever.warn(format!("a job's status did not come: {}", e.message()));
                 if place.missed < MISSED_POLLS {
                     place.state = State::On(job);
                     self.places.push(place);
@@ -283,7 +287,7 @@ async fn begun(retriever: &Deferred, slice: &Arc<Slice>) -> Result<State> {
         Ok(job) => Ok(State::On(Box::new(job))),
         Err(e) if is_breaking(&e) => Err(e),
         Err(why) => {
-            retriever.build.note(Note::Warning(format!("{}: a job could not be started: {}", retriever.stream, why.message())));
+            retriever.warn(format!("a job could not be started: {}", why.message()));
             Ok(State::Off { not_before: None, why })
         }
     }

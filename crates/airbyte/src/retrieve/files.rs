@@ -32,7 +32,7 @@ impl Files {
         reject_paging_actions(&component.required("requester")?)?;
         Ok(Self {
             requester: Requester::build(&component.required("requester")?, &Setting { name: "File Uploader" }, build)?,
-            target: Extractor::build(&component.required("download_target_extractor")?, lists, build)?,
+            target: Extractor::build(&component.required("download_target_extractor")?, stream, lists, build)?,
             name: component.template("filename_extractor")?.filter(|t| !t.source().is_empty()),
             stream: stream.to_owned(),
             build: build.clone(),

@@ -85,7 +85,7 @@ impl Jobs {
             requester(field, what)?.ok_or_else(|| component.error("an asynchronous retriever needs this requester").with("field", field))
         };
         let never = |c: &Component<'_>| -> Result<Arc<dyn Lists>> { Err(c.error("a job's answers have no lists that are cut short")) };
-        let extractor = |field: &str| component.child(field)?.map(|c| Extractor::build(&c, &never, build)).transpose();
+        let extractor = |field: &str| component.child(field)?.map(|c| Extractor::build(&c, name, &never, build)).transpose();
         let target = extractor("download_target_extractor")?;
         let targets = requester("download_target_requester", "job extract_url")?;
         if targets.is_some() && target.is_none() {

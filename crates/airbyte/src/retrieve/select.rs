@@ -56,7 +56,7 @@ impl Selector {
         let condition = filter.as_ref().map(|f| f.condition("condition").map(|c| c.unwrap_or(Condition::Always(false)))).transpose()?;
         let transforms = stream.component.children("transformations")?;
         let plan = Plan::of(filter.as_ref(), &transforms)?;
-        let extractor = Extractor::build(&component.required("extractor")?, lists, build)?;
+        let extractor = Extractor::build(&component.required("extractor")?, stream.name, lists, build)?;
         let decoder = Decoder::build(retriever.child("decoder")?.as_ref())?;
         if extractor.is_combined() && decoder.is_streaming() {
             return Err(component

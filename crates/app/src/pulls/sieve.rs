@@ -102,6 +102,7 @@ async fn pass(shared: &Shared, message: Message, out: &mut Output) -> Result<()>
     match message {
         Message::Schema { stream, schema } => out.schema(&stream, schema).await,
         Message::Truncated { stream } => out.truncated(&stream).await,
+        Message::Note { stream, note } => out.note(&stream, note).await,
         Message::Checkpoint { scope, state } => {
             shared.seen().commits(&scope, &state)?;
             out.checkpoint(&scope, state).await

@@ -61,7 +61,7 @@ async fn read(config: &Value, mode: ReadMode, from: Option<State>) -> Result<Rea
                 read.rows.extend(texts(&rows));
             }
             Message::Checkpoint { state, .. } => read.checkpoints.push((read.rows.len(), state)),
-            Message::Truncated { .. } => panic!("no log here"),
+            Message::Truncated { .. } | Message::Note { .. } => panic!("no log here"),
         }
     }
     assert_eq!(reader.await.unwrap()?, Ended::Complete);

@@ -113,6 +113,10 @@ impl LaneSession {
             Message::Rows(batch) => self.rows(batch).await,
             Message::Truncated { stream } => self.truncated(&stream).await,
             Message::Checkpoint { scope, state } => self.checkpoint(scope, state).await,
+            Message::Note { stream, note } => {
+                self.pipe.run.observer.note(Some(&stream), &note.to_string());
+                Ok(())
+            }
         }
     }
 

@@ -150,3 +150,23 @@ fn a_token_that_is_good_for_one_use_is_told_to_the_platform_before_it_is_used() 
         given["config"]["until"] = "2000-01-01T00:00:00Z".into();
     }
 }
+
+#[test]
+fn a_source_that_waits_for_a_quota_says_so() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let url = api::serve(move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        // The first page is looked at to learn the columns.
+        1 => api::Reply { status: 429, headers: "retry-after: 1\r\n".into(), body: "{}".into() },
+        _ => (200, json!([{"id": 1}]).to_string()).into(),
+    });
+    let place = Place::new();
+    let config = json_file(&place, "config.json", &json!({"base_url": url, "path": "/orders", "name": "orders"}));
+    let streams = json!([{"stream": {"name": "orders", "json_schema": {}, "supported_sync_modes": ["full_refresh"]},
+        "sync_mode": "full_refresh", "destination_sync_mode": "append"}]);
+    let lines = read(&place, "api_rest", &config, streams, None).succeeds().lines();
+    assert_eq!(statuses(&lines, "orders"), ["STARTED", "RUNNING", "COMPLETE"], "{lines:#?}");
+    let waits: Vec<_> = of_type(&lines, "TRACE").into_iter().filter(|l| !l["trace"]["stream_status"]["reasons"].is_null()).collect();
+    assert_eq!(waits.len(), 1, "{lines:#?}");
+    assert_eq!(waits[0]["trace"]["stream_status"]["reasons"], json!([{"type": "RATE_LIMITED"}]));
+    assert_eq!(of_type(&lines, "RECORD").len(), 1);
+}

@@ -208,8 +208,37 @@ fn an_api_that_asks_for_patience_gets_it() {
     let said = sync(&place, &url, "").succeeds();
     assert!(began.elapsed() >= Duration::from_secs(3), "it waited {:?}", began.elapsed());
     assert_eq!(counts(&said.summary(), "orders").0, (DAYS * A_DAY) as u64);
+    // Who waits is told why, and not with each answer.
+    assert_eq!(said.out.matches("orders: the limit of the API is reached").count(), 1, "{said:#?}");
     let all = (DAYS * A_DAY) as i64;
     assert_eq!(orders_in_sqlite(&place, "out.db"), (all, all));
+}
+
+#[test]
+fn lists_that_the_api_cut_short_and_pages_that_are_left_out_are_told_once() {
+    let (whole, part) = (
+        r#"{type: DpathExtractor, field_path: [data]}"#,
+        r#"{type: DpathExtractor, field_path: [data], record_expander:
+        {type: RecordExpander, expand_records_from_field: [items, data], truncation_indicator_path: [items, has_more]}}"#,
+    );
+    assert!(MANIFEST.contains(whole));
+    let url = api::serve(|asked| {
+        let day = asked.parameter("from").unwrap_or_default();
+        if day.starts_with("2024-01-03") {
+            return Reply { status: 404, headers: String::new(), body: "{}".into() };
+        }
+        let items = json!({"has_more": true, "total_count": 7, "data": [{"id": day, "at": day}]});
+        Reply::from((200, json!({"data": [{"items": items}]}).to_string()))
+    });
+    let ignores = "{type: DefaultErrorHandler, response_filters: [{type: HttpResponseFilter, http_codes: [404], action: IGNORE, error_message: no such day}]}";
+    let handler = "          type: DefaultErrorHandler\n          backoff_strategies: [{type: WaitTimeFromHeader, header: Retry-After}]\n";
+    let manifest = MANIFEST.replace(whole, part).replace(&format!("error_handler:\n{handler}"), &format!("error_handler: {ignores}\n"));
+    assert!(manifest.contains("IGNORE"), "{manifest}");
+    let place = with_type("shop", &manifest.replace("id: {type: integer}", "id: {type: string}"));
+    let said = sync(&place, &url, "").succeeds();
+    assert_eq!(said.out.matches("orders: the API cut a list short: only 1 of 7 items are read").count(), 1, "{said:#?}");
+    assert_eq!(said.out.matches("orders: no such day (status 404)").count(), 1, "{said:#?}");
+    assert_eq!(counts(&said.summary(), "orders").0, DAYS as u64 - 1);
 }
 
 #[test]
