@@ -46,7 +46,11 @@ pub(crate) fn reconcile(atomic: Atomic, store: &Remembered, recalled: Option<&Re
         (None, _) => Ok(trust_store(store, None)),
         (Some(_), None) if empty => Ok(Start::default()),
         (Some(_), Some(_)) if empty && !accept.adopt => Err(unknown_to_store()),
-        (Some(recall), _) => Ok(Start { adopted: empty, ..trust_destination(store, recall) }),
+        // To a store that saved nothing it is no news that the destination knows more.
+        (Some(recall), _) if !store.known && store.scopes.is_empty() => {
+            Ok(Start { adopted: empty, notes: Vec::new(), ..trust_destination(store, recall) })
+        }
+        (Some(recall), _) => Ok(trust_destination(store, recall)),
     }
 }
 
