@@ -52,7 +52,11 @@ impl Input {
                 Ok(Part::Fields(fields))
             }
             Inject::Header => self.headers.eval(scope, Types::ANY),
-            Inject::BodyData => self.data.eval(scope, SENT),
+            // An empty text is no body; among headers and in a JSON body it is a text in the wrong place.
+            Inject::BodyData => match self.data.eval(scope, SENT)? {
+                Part::Text(text) if text.is_empty() => Ok(Part::default()),
+                part => Ok(part),
+            },
             Inject::BodyJson => self.json.eval(scope, Types::ANY),
         }
     }
@@ -73,11 +77,11 @@ impl Source {
     }
 }
 
-/// An object is fields, a text is itself; anything else says nothing.
+/// An object is fields, a text is itself, also an empty one; anything else says nothing.
 fn read(value: Value) -> Part {
     match value {
         Value::Object(fields) => Part::Fields(fields),
-        Value::String(text) if !text.is_empty() => Part::Text(text),
+        Value::String(text) => Part::Text(text),
         _ => Part::default(),
     }
 }

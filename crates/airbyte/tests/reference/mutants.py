@@ -55,6 +55,12 @@ class KitSeed:
         return OddKit(self.plan, self.mock, odd)
 
 
+# Where anything else than a plain value is a mistake of the manifest: what then still works differs on purpose.
+PLAIN = {
+    "expand_records_from_field": [], "truncation_indicator_path": [], "parent_path": [], "record_path": [], "lazy_read_pointer": [], "extra_fields": [], "stream_names": ["a"], "dynamic_stream_name": ["a"],
+    "delimiter": [",", ";", "\t", "|"], "encoding": ["utf-8", "latin-1", "utf-8-sig"], "old": ["a", "_", "{{ 'a' }}"], "new": ["b", "", "{{ config.get('x', 'y') }}"],
+    "record_merge_strategy": ["x"], "request_authentication": ["x"],
+}
 ODD = [None, 0, 1, -1, 1.5, 1e20, "", " ", "0", "1", "12", "null", "None", "true", "x", "ä€😀", "{{ 1 }}", True, False, [], {}, [None], ["a", "b"], {"a": None}, {"a": {"b": 1}},
        "2024-03-02T00:00:00Z", "2024-03-02", 1709337600, "1709337600", "2024-03-02T01:02:03.456+02:00", "a.b", "A B", "a/b"]
 
@@ -125,7 +131,7 @@ class Maker:
         pool = [f"{{{{ config['{self.draw.choice(config)}'] }}}}", f"{{{{ config.get('{self.draw.choice(config)}', 'x') }}}}", "{{ parameters['name'] }}", "{{ parameters.get('path') or 'none' }}",
                 "{{ now_utc().strftime('%Y-%m-%d') }}", "{{ day_delta(-3, '%Y-%m-%d') }}", "{{ today_utc() }}", "{{ timestamp('2024-03-02T00:00:00Z') }}", "{{ 'a' if 1 > 0 else 'b' }}",
                 "{{ [1, 2, 3] | join('-') }}", "{{ 5 // 2 }}", "{{ {'a': 1} }}", "{{ 'x' | hash('md5') }}", "{{ none }}", "{{ '' }}", "{{ ' 1 ' }}", "{{ 1.0 }}", "{{ 'True' }}", "plain", "007", "a{{ 1 }}b",
-                "{{ duration('P1D') }}", "{{ now_utc() - duration('P2D') }}", "{{ format_datetime('2024-03-02T00:00:00Z', '%s') }}", "{{ max(1, 2) }}", "{{ nothing }}", "{{ config }}"]
+                "{{ now_utc() - duration('P2D') }}", "{{ format_datetime('2024-03-02T00:00:00Z', '%s') }}", "{{ max(1, 2) }}", "{{ config }}"]
         record = [f"{{{{ record['{field}'] }}}}", f"{{{{ record.{field} }}}}", f"{{{{ record.get('{field}') }}}}", f"{{{{ record['{field}'] | string | upper }}}}", f"{{{{ record['{field}'] is not none }}}}",
                   f"{{{{ record.{field} | default('none') }}}}", f"{{{{ '{field}' in record }}}}", f"{{{{ record['{field}'] | int }}}}", f"{{{{ record['{field}'] >= stream_interval.start_time }}}}",
                   f"{{{{ record.get('{field}') == 'x' or record['id'] }}}}", f"{{{{ record | length }}}}", f"{{{{ record.{field}.a }}}}", f"{{{{ record['{field}'] ~ '-' ~ record.get('id') }}}}"]
@@ -144,6 +150,8 @@ class Maker:
 
     def text(self, schema, name):
         draw = self.draw
+        if name in PLAIN:
+            return draw.choice(PLAIN[name] or self.fields)
         if name in ("url_base", "url"):
             return "http://HOST" + draw.choice(["", "/", draw.choice(self.seed.paths or ["/a"])])
         if name == "token_refresh_endpoint":
@@ -234,7 +242,7 @@ class Maker:
             kind = draw.choice(kinds) if draw.random() < 0.6 else draw.choice(places)["type"]
             it = draw.choice([p for p in places if p["type"] == kind])
             definition = self.definitions[kind]
-            names = [n for n in definition["properties"] if n not in ("type", "$parameters", "name") and isinstance(definition["properties"][n], dict)]
+            names = [n for n in definition["properties"] if n not in ("type", "$parameters", "name", "stream_names", "config_overrides") and isinstance(definition["properties"][n], dict)]
             if not names:
                 continue
             name = draw.choice(names)
