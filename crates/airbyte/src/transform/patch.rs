@@ -53,7 +53,11 @@ impl Plan {
 
     fn look(&mut self, template: &Value) -> bool {
         let Some(names) = looks::members(&text(template), "record") else { return false };
-        self.looked_at.extend(names);
+        for name in names {
+            if !self.looked_at.contains(&name) {
+                self.looked_at.push(name);
+            }
+        }
         true
     }
 
@@ -108,6 +112,10 @@ impl Plan {
             for (key, value) in Members::of(record) {
                 if let Some(name) = self.looked_at.iter().find(|name| name.as_bytes() == key) {
                     view.insert(name.clone(), serde_json::from_slice(value).unwrap_or_default());
+                    // No key of a record that is a text comes twice.
+                    if view.len() == self.looked_at.len() {
+                        break;
+                    }
                 }
             }
         }
