@@ -30,8 +30,6 @@ use crate::protocol::Lines;
 use stretch::{Feed, Stretch};
 use versions::{Version, Versions};
 
-/// Rows of one batch, and bytes: whichever is reached first.
-
 /// What a tap told of a stream.
 #[derive(Clone, Debug, PartialEq)]
 struct Told {

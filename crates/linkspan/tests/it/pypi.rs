@@ -116,7 +116,7 @@ fn an_airbyte_destination_of_pypi_writes_rows() {
 /// The version that a tap's messages make the present one.
 fn activated(messages: &[u8]) -> Option<i64> {
     let messages = messages.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    messages.filter(|message| message["type"] == "ACTIVATE_VERSION").filter_map(|message| message["version"].as_i64()).last()
+    messages.filter(|message| message["type"] == "ACTIVATE_VERSION").filter_map(|message| message["version"].as_i64()).next_back()
 }
 
 /// Its second version of a stream is shorter than the first one.
