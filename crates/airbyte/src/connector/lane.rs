@@ -264,7 +264,10 @@ impl Lane for GuestLane {
         // What this run sees itself is no reason to leave a record out.
         let before = Arc::new(self.edge.clone());
         loop {
-            self.turn(&mut partitions, &before, out).await?;
+            let turned = self.turn(&mut partitions, &before, out).await;
+            // What was heard before a failure often says why.
+            self.tell(out).await?;
+            turned?;
             if Pin::new(&mut partitions).peek().await.is_none() {
                 break;
             }
@@ -278,7 +281,6 @@ impl Lane for GuestLane {
             return Ok(Ended::Stopped);
         }
         self.stream.finish();
-        self.tell(out).await?;
         self.checkpoint(out).await?;
         Ok(Ended::Complete)
     }
